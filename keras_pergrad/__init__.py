@@ -1,0 +1,58 @@
+"""Per-sample gradients of Keras models: computed, compared with the batch gradient, explained."""
+
+from keras_pergrad import _backend  # first: refuses any backend but TensorFlow  # noqa: F401
+from keras_pergrad.engines import per_sample_gradients
+from keras_pergrad.equivalence import (
+    Cause,
+    EquivalenceReport,
+    assert_equivalent,
+    check_equivalence,
+)
+from keras_pergrad.errors import (
+    BackendError,
+    DataError,
+    EquivalenceError,
+    EquivalenceWarning,
+    PerGradError,
+    SeparationError,
+    TrainStepError,
+    UnsupportedError,
+)
+from keras_pergrad.gradients import SampleGradients
+from keras_pergrad.models import (
+    Attachment,
+    EquivalenceCheck,
+    PerGradMixin,
+    PerGradModel,
+    PerGradSequential,
+    PerSample,
+    attach,
+    detach,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Attachment",
+    "BackendError",
+    "Cause",
+    "DataError",
+    "EquivalenceCheck",
+    "EquivalenceError",
+    "EquivalenceReport",
+    "EquivalenceWarning",
+    "PerGradError",
+    "PerGradMixin",
+    "PerGradModel",
+    "PerGradSequential",
+    "PerSample",
+    "SampleGradients",
+    "SeparationError",
+    "TrainStepError",
+    "UnsupportedError",
+    "assert_equivalent",
+    "attach",
+    "check_equivalence",
+    "detach",
+    "per_sample_gradients",
+]

@@ -1,0 +1,14 @@
+"""Tables as text."""
+
+from __future__ import annotations
+
+from rich.console import Console, RenderableType
+
+
+def render(*parts: RenderableType, width: int = 100) -> str:
+    """What rich would print, as plain text of at most `width` columns."""
+    console = Console(width=width, no_color=True, highlight=False, legacy_windows=False)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())

@@ -1,0 +1,28 @@
+"""How sample gradients are computed: one contract, one file an engine."""
+
+from keras_pergrad.engines._alone import why_not_alone
+from keras_pergrad.engines._api import (
+    DEFAULT_MEMORY_BUDGET,
+    get_engine,
+    per_sample_gradients,
+    sample_gradients,
+    unique_paths,
+)
+from keras_pergrad.engines._engine import Engine
+from keras_pergrad.engines._jacobian import Jacobian
+from keras_pergrad.engines._loop import Loop, one_by_one
+from keras_pergrad.engines._vectorized import Vectorized
+
+__all__ = [
+    "DEFAULT_MEMORY_BUDGET",
+    "Engine",
+    "Jacobian",
+    "Loop",
+    "Vectorized",
+    "get_engine",
+    "one_by_one",
+    "per_sample_gradients",
+    "sample_gradients",
+    "unique_paths",
+    "why_not_alone",
+]

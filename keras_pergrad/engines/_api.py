@@ -1,0 +1,110 @@
+"""From a model and a batch, or a run, to sample gradients."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from keras_pergrad.engines._engine import Engine, by_name
+from keras_pergrad.engines._jacobian import Jacobian
+from keras_pergrad.engines._loop import Loop
+from keras_pergrad.engines._separation import separated
+from keras_pergrad.engines._vectorized import Vectorized
+from keras_pergrad.errors import PerGradError
+from keras_pergrad.gradients import SampleGradients
+from keras_pergrad.runs import Batch, Run, start
+
+DEFAULT_MEMORY_BUDGET = 2**30
+ENGINES: dict[str, type[Engine]] = {
+    "auto": Vectorized,
+    "vectorized": Vectorized,
+    "jacobian": Jacobian,
+    "loop": Loop,
+}
+
+
+def get_engine(engine: str | Engine) -> Engine:
+    """The engine of that name; `"auto"` is the fastest exact one, today `vectorized`."""
+    return by_name(engine, ENGINES)
+
+
+@tf.autograph.experimental.do_not_convert
+def per_sample_gradients(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    engine: str | Engine = "auto",
+    of: Literal["contribution", "own"] = "contribution",
+    training: bool = True,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+) -> SampleGradients:
+    """The gradient of every sample of a batch, of any built and compiled Keras model.
+
+    The batch is run once, without a trace: weights, statistics, seeds, metrics and `model.losses`
+    are untouched. Works eagerly, where it is traced anew at each call, and inside a `tf.function`.
+
+    Keras' scalar is `L = Σ_i c_i + R`: contributions of the samples with the batch's own
+    denominators, and terms `R` that no sample owns (regularizers).
+
+    Args:
+        model: the model.
+        x, y, sample_weight: one batch, as `fit` takes it; every leaf `[B, ...]`.
+        engine: `"auto"`, `"vectorized"`, `"jacobian"`, `"loop"`, or an `Engine`.
+        of: `"contribution"`: `g_i = B ∇c_i`, so that `mean() + batch_term` is the batch gradient.
+            `"own"`: the gradient of the loss of sample `i` run alone through the same loss.
+        training: the `training` argument of the model's call.
+        memory_budget: bytes that one chunk of samples may need.
+
+    Returns:
+        `SampleGradients`. What is not asked for is not computed, but for one thing: that
+        contributions add up to the batch gradient is verified when they are made.
+
+    Raises:
+        DataError: the leaves of the batch do not fit each other.
+        PerGradError: the model is not built, has no loss or no trainable weights.
+        UnsupportedError: the engine cannot run this model.
+        SeparationError: `of="contribution"` of a loss that is no sum over samples.
+
+    Example:
+        >>> import keras, numpy as np, keras_pergrad as pg
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> model.compile("sgd", "mse")
+        >>> g = pg.per_sample_gradients(model, np.ones((5, 3)), np.zeros((5, 2)))
+        >>> g.squared_norms().shape
+        TensorShape([5])
+    """
+    if of not in ("contribution", "own"):
+        raise PerGradError(f"`of` is 'contribution' or 'own'. Received: of={of!r}.")
+    run = start(model, Batch.of(x, y, sample_weight), training=training, of=of)
+    return sample_gradients(run, get_engine(engine), memory_budget)
+
+
+def sample_gradients(
+    run: Run, engine: Engine, memory_budget: int, *, verify: bool = True
+) -> SampleGradients:
+    """The sample gradients of a run that was recorded already.
+
+    Args:
+        run: the run.
+        engine: how.
+        memory_budget: bytes that one chunk of samples may need.
+        verify: whether contributions are refused where their losses do not add up to the batch's.
+    """
+    blocks = engine.blocks(run, memory_budget)
+    if run.of == "contribution" and (verify or run.is_opaque):
+        blocks = separated(blocks, run, engine.name)
+    return SampleGradients(blocks, unique_paths(run.variables), run.batch_term(), run.unconnected)
+
+
+def unique_paths(variables: list[keras.Variable]) -> list[str]:
+    """The variables' paths; one that occurs again is told apart by its number."""
+    seen: dict[str, int] = {}
+    paths = []
+    for variable in variables:
+        count = seen[variable.path] = seen.get(variable.path, 0) + 1
+        paths.append(variable.path if count == 1 else f"{variable.path}#{count}")
+    return paths

@@ -1,0 +1,152 @@
+"""Contributions are refused where they do not exist, and scaled where only their sum is known.
+
+Keras can be asked by what a `keras.losses.Loss` divides. An overridden `compute_loss`, a scalar
+given to `add_loss` or a loss function that returns a scalar cannot. But the gradients tell: with
+`g_i` those of samples run alone, a mean over the batch has the gradient `(1/B) Σ g_i`, a sum has
+`Σ g_i`, and its loss likewise. So contributions are `1`, `B` or `1/B` times the samples' own
+gradients, whichever one alone adds up to the batch's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_pergrad.errors import SeparationError
+from keras_pergrad.gradients import Block, Blocks, Materialized
+from keras_pergrad.runs import Run
+
+# Losses and gradients agree to rounding errors of a sum of B terms in the compute dtype, with room;
+# in float64, too, as Keras' LoRA keeps to float32. What is told apart differs by its own size.
+_RTOL = {"float64": 1e-5, "float32": 1e-4, "bfloat16": 1e-1, "float16": 5e-2}
+
+
+class _Sum(NamedTuple):
+    """The samples taken together: means of losses and gradients, and the sizes of what is added."""
+
+    loss: tf.Tensor
+    loss_scale: tf.Tensor
+    gradient: list[tf.Tensor]
+    gradient_scale: tf.Tensor
+
+
+def _fits(candidate: tf.Tensor, ours: _Sum, batch: tuple, rtol: float) -> tf.Tensor:
+    """Whether `candidate` times the samples is the batch, in its loss and in its gradient.
+
+    Either may agree by accident: losses where a head is zero, gradients at a stationary point.
+    """
+    loss, gradient = batch
+    missing = tf.linalg.global_norm(
+        [b - candidate * m for b, m in zip(gradient, ours.gradient, strict=True)]
+    )
+    allowed = tf.maximum(tf.linalg.global_norm(gradient), candidate * ours.gradient_scale)
+    same_loss = tf.abs(loss - candidate * ours.loss) <= rtol * candidate * ours.loss_scale
+    return (missing <= rtol * allowed) & same_loss
+
+
+class _Scaled(Blocks):
+    """Blocks times a factor that is known once all losses are."""
+
+    def __init__(self, blocks: Blocks, factor: tf.Tensor):
+        self._blocks = blocks
+        self._factor = factor
+        self.size = blocks.size
+
+    def __str__(self) -> str:
+        return str(self._blocks)
+
+    def at(self, indices):
+        return self._scale(self._blocks.at(indices))
+
+    def total(self, function):
+        return self._blocks.total(lambda block: function(self._scale(block)))
+
+    def each(self, function):
+        return self._blocks.each(lambda block: function(self._scale(block)))
+
+    def _scale(self, block: Block) -> Block:
+        factors = [
+            Materialized(f.materialize() * tf.cast(self._factor, f.materialize().dtype))
+            for f in block.factors
+        ]
+        losses = block.losses * tf.cast(self._factor, block.losses.dtype)
+        return Block(block.indices, losses, factors)
+
+
+def separated(blocks: Blocks, run: Run, engine: str) -> Blocks:
+    """The blocks times the factor that makes the mean of the gradients the batch's.
+
+    Where Keras' own losses do the reduction, their denominators are known and the factor has to be
+    1: anything else means that samples interact. Costs one more backward pass of the batch.
+
+    Raises:
+        SeparationError: eagerly, where no such factor exists. In a graph an assertion says the
+            same; under XLA, which has none, the results are NaN.
+    """
+    size = tf.cast(tf.maximum(blocks.size, 1), tf.float64)
+    ours = _Sum(
+        _double(tf.reduce_sum(blocks.each(lambda block: block.losses))) / size,
+        _double(tf.reduce_sum(tf.abs(blocks.each(lambda block: block.losses)))) / size,
+        [_double(total) / size for total in blocks.total(_sums)],
+        tf.sqrt(tf.reduce_sum(blocks.each(_squared_norms)) / size),
+    )
+    loss, gradients = run.batch_gradient(of_samples=True)
+    batch = _double(loss), [_double(each) for each in gradients]
+    candidates = (1 / size, size, tf.ones((), tf.float64)) if run.is_opaque else (1.0,)
+    factor, found = tf.constant(float("nan"), tf.float64), tf.constant(0)
+    for candidate in candidates:
+        candidate = tf.cast(candidate, tf.float64)
+        fits = _fits(candidate, ours, batch, _RTOL[run.compute_dtype])
+        factor = tf.where(fits, candidate, factor)
+        found += tf.cast(fits, tf.int32)
+    ambiguous = (found > 1) & (size > 1)
+    factor = tf.where(ambiguous, tf.constant(float("nan"), tf.float64), factor)
+    scale = ours.gradient_scale
+    finite = tf.math.is_finite(scale)
+    if not run.is_opaque:  # the factor is known; with a NaN there is nothing to verify it by
+        factor = tf.where(finite, factor, tf.ones_like(factor))
+    if tf.executing_eagerly() and bool(tf.math.is_nan(factor)):
+        raise _no_contributions(run, engine, bool(finite))
+    if tf.executing_eagerly() and not run.is_opaque:
+        return blocks
+    known = ~tf.math.is_nan(factor) | ~finite
+    stop = tf.debugging.Assert(known, [str(_no_contributions(run, engine, finite=True))])
+    with tf.control_dependencies([] if stop is None else [stop]):
+        return _Scaled(blocks, tf.identity(factor))
+
+
+def _sums(block: Block) -> list[tf.Tensor]:
+    return [factor.weighted_sum(None) for factor in block.factors]
+
+
+def _squared_norms(block: Block) -> tf.Tensor:
+    return tf.add_n([_double(factor.squared_norms()) for factor in block.factors])
+
+
+def _double(value: tf.Tensor) -> tf.Tensor:
+    return tf.cast(value, tf.float64)
+
+
+def _no_contributions(run: Run, engine: str, finite: bool) -> SeparationError:
+    if not finite:
+        why = (
+            "A sample's gradient is not finite, and the model's own code reduces the loss, so that "
+            "the samples' contributions cannot be told"
+        )
+    elif run.is_opaque:
+        why = (
+            "The gradients of the samples add up to the batch gradient neither as a mean nor as a "
+            "sum, and the model's own code reduces the loss, so that a sample's contribution is "
+            "not known. Let a keras.losses.Loss in `compile` do the reduction"
+        )
+    else:
+        why = (
+            "The gradients of the samples do not add up to the batch gradient: the samples "
+            "interact, in the model (BatchNormalization) or in the loss (Dice), and none has a "
+            "contribution of its own. Use engine='jacobian' where the model interacts"
+        )
+    return SeparationError(
+        f"{why}, or of='own' for each sample's own gradient. "
+        f"Received: of='contribution', engine={engine!r}."
+    )

@@ -1,0 +1,36 @@
+"""Do two paths to the batch gradient agree; and why not."""
+
+from keras_pergrad.equivalence._check import (
+    assert_equivalent,
+    check_equivalence,
+    explained,
+    subject_of,
+)
+from keras_pergrad.equivalence._evidence import Evidence, gather_evidence, pick
+from keras_pergrad.equivalence._judge import Subject, judge
+from keras_pergrad.equivalence._probe import Coupling
+from keras_pergrad.equivalence._ratios import badness
+from keras_pergrad.equivalence._report import Cause, EquivalenceReport, Finding, VariableRow
+from keras_pergrad.equivalence._tolerance import Tolerance
+from keras_pergrad.equivalence.causes import find_causes, layers_with_batch_statistics
+
+__all__ = [
+    "Cause",
+    "Coupling",
+    "EquivalenceReport",
+    "Evidence",
+    "Finding",
+    "Subject",
+    "Tolerance",
+    "VariableRow",
+    "assert_equivalent",
+    "badness",
+    "check_equivalence",
+    "explained",
+    "find_causes",
+    "gather_evidence",
+    "judge",
+    "layers_with_batch_statistics",
+    "pick",
+    "subject_of",
+]

@@ -1,0 +1,127 @@
+"""What the three tests of a verdict measure, as tensors of known shape.
+
+They are computed wherever the model runs, also under XLA, and judged on the host.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_pergrad.engines import Engine, one_by_one, sample_gradients, why_not_alone
+from keras_pergrad.equivalence._probe import Coupling, probe
+from keras_pergrad.gradients import Block, Materialized, SampleGradients
+from keras_pergrad.runs import Run
+
+NON_FINITE_SHOWN = 8
+COLUMNS = ("batch", "mean", "difference", "product", "spread")
+
+
+class Evidence(NamedTuple):
+    """The measurements of one batch; float64 unless said otherwise.
+
+    Attributes:
+        table: `[V, 5]`, per variable: `‖batch‖²`, `‖mean + R‖²`, `‖mean + R - batch‖²`, their
+            inner product, and the mean of the samples' `‖g_i‖²`.
+        oracle: `[V, 5]`, the same with the loop's gradients of a few samples for the batch's;
+            zeros where no sample can be run alone.
+        coupling: what moved when other samples changed.
+        size: the number of samples, int32.
+        non_finite: how many samples have a gradient that is not finite, int32, and the indices of
+            the first `NON_FINITE_SHOWN`, filled up with the size.
+        batch_finite: whether the batch gradient is finite, bool.
+    """
+
+    table: tf.Tensor
+    oracle: tf.Tensor
+    coupling: Coupling
+    size: tf.Tensor
+    non_finite: tf.Tensor
+    non_finite_indices: tf.Tensor
+    batch_finite: tf.Tensor
+
+
+def gather_evidence(
+    run: Run, engine: Engine, batch_gradient: list[tf.Tensor], memory_budget: int, picks: tf.Tensor
+) -> Evidence:
+    """Measures a run of *own* gradients.
+
+    Args:
+        run: the run.
+        engine: the engine whose gradients are judged.
+        batch_gradient: one tensor a variable.
+        memory_budget: bytes for one chunk of samples.
+        picks: indices of the samples that the oracle recomputes, `[k]`.
+    """
+    g = sample_gradients(run, engine, memory_budget)
+    norms = g.blocks.each(_squared_norms_by_variable)
+    wrong = ~tf.math.is_finite(tf.reduce_sum(norms, axis=1))
+    if engine.definition == "jacobian":  # one sample's NaN is in every row: 0 times NaN is NaN
+        sick = ~tf.math.is_finite(g.losses)
+        wrong = tf.where(tf.reduce_any(sick), sick, wrong)
+    mean = [m + r for m, r in zip(g.mean(), g.batch_term, strict=True)]
+    size = tf.convert_to_tensor(g.num_samples, tf.int32)
+    return Evidence(
+        _compare(batch_gradient, mean, tf.reduce_mean(norms, axis=0)),
+        _ask_oracle(run, g, picks),
+        probe(run),
+        size,
+        tf.reduce_sum(tf.cast(wrong, tf.int32)),
+        _first(wrong, size),
+        tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in batch_gradient]),
+    )
+
+
+def pick(size: int | tf.Tensor, count: int, turn: int | tf.Tensor) -> tf.Tensor:
+    """`count` sample indices that differ from turn to turn, without drawing anybody's seed.
+
+    Multiples of the golden section modulo 1 spread evenly (Weyl's sequence), here over the rows.
+    """
+    if isinstance(size, int):
+        count = min(size, count)
+    steps = tf.cast(turn, tf.float64) + tf.range(count, dtype=tf.float64) / max(count, 1)
+    fraction = tf.math.floormod(steps * 0.6180339887498949, 1.0)
+    spread = tf.math.floormod(fraction + tf.range(count, dtype=tf.float64) / max(count, 1), 1.0)
+    return tf.cast(spread * tf.cast(size, tf.float64), tf.int32)
+
+
+def _ask_oracle(run: Run, g: SampleGradients, picks: tf.Tensor) -> tf.Tensor:
+    if why_not_alone(run) is not None:
+        return tf.zeros([len(run.variables), len(COLUMNS)], tf.float64)
+    ours = [factor.materialize() for factor in g.blocks.at(picks).factors]
+    _, theirs = one_by_one(run, picks)
+    return _compare(theirs, ours, [tf.reduce_sum(_squares(each)) for each in theirs])
+
+
+def _compare(reference: list[tf.Tensor], found: list[tf.Tensor], spread: Any) -> tf.Tensor:
+    rows = [
+        [
+            tf.reduce_sum(_squares(r)),
+            tf.reduce_sum(_squares(f)),
+            tf.reduce_sum(_squares(_double(f) - _double(r))),
+            tf.reduce_sum(_double(f) * _double(r)),
+            _double(s),
+        ]
+        for r, f, s in zip(reference, found, tf.unstack(spread, num=len(found)), strict=True)
+    ]
+    return tf.stack([tf.stack(row) for row in rows])
+
+
+def _squared_norms_by_variable(block: Block) -> tf.Tensor:
+    return tf.stack(
+        [Materialized(_double(f.materialize())).squared_norms() for f in block.factors], axis=1
+    )
+
+
+def _first(wrong: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    candidates = tf.sort(tf.where(wrong, tf.range(size), size))
+    return tf.concat([candidates, tf.fill([NON_FINITE_SHOWN], size)], axis=0)[:NON_FINITE_SHOWN]
+
+
+def _squares(value: tf.Tensor) -> tf.Tensor:
+    return tf.square(_double(value))
+
+
+def _double(value: Any) -> tf.Tensor:
+    return tf.cast(tf.convert_to_tensor(value), tf.float64)

@@ -1,0 +1,109 @@
+"""The coupling probe: change other samples, hold all noise, and see whether a sample notices.
+
+The mean of the sample gradients can equal the batch gradient although the samples interact, for
+every engine that splits the batch's own backward pass. So interaction is looked for by behaviour.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_pergrad import _keras
+from keras_pergrad.runs import Batch, Run, leaves, map_leaves
+
+
+class Coupling(NamedTuple):
+    """How far something moved that should not move, and the scale to judge it by; float64 scalars.
+
+    Attributes:
+        model, model_scale: the largest change of a prediction when *other* rows of the inputs
+            change, and the largest prediction.
+        loss, loss_scale: the mixed second difference of the batch's scalar when two halves of the
+            samples change, together and each by itself, and the largest scalar.
+    """
+
+    model: tf.Tensor
+    model_scale: tf.Tensor
+    loss: tf.Tensor
+    loss_scale: tf.Tensor
+
+
+def probe(run: Run) -> Coupling:
+    """Changes every other sample to its neighbour, then the rest, then all."""
+    odd = tf.math.floormod(tf.range(run.size), 2) == 1
+    plain = run.again()
+    first, second = run.again(_changed(run.batch, odd)), run.again(_changed(run.batch, ~odd))
+    moved = tf.maximum(
+        _movement(plain.y_pred, first.y_pred, ~odd), _movement(plain.y_pred, second.y_pred, odd)
+    )
+    if run.is_opaque:
+        losses = [plain.loss, first.loss, second.loss]
+        losses.append(run.again(_changed(run.batch, tf.ones_like(odd))).loss)
+    else:
+        losses = [run.loss_at(_moved(plain.y_pred, which)) for which in _corners(odd)]
+    values = tf.stack([tf.cast(loss, tf.float64) for loss in losses])
+    mixed = tf.abs(values[0] - values[1] - values[2] + values[3])
+    return Coupling(moved, _largest(plain.y_pred), mixed, tf.reduce_max(tf.abs(values)))
+
+
+def _corners(odd: tf.Tensor) -> list[tf.Tensor]:
+    return [tf.zeros_like(odd), odd, ~odd, tf.ones_like(odd)]
+
+
+def _changed(batch: Batch, which: tf.Tensor) -> Batch:
+    """The batch with the rows `which [B]` replaced by their neighbours, labels and all."""
+    if not batch.is_dense:
+        return batch
+    rows = tf.where(which, tf.roll(tf.range(batch.size), 1, axis=0), tf.range(batch.size))
+    return batch.rows(rows)
+
+
+def _moved(y_pred: Any, which: tf.Tensor) -> Any:
+    """Predictions with the rows `which [B]` moved halfway to their neighbours'."""
+
+    def move(leaf):
+        if not _per_sample(leaf, which):
+            return leaf
+        halfway = (leaf + tf.roll(leaf, 1, axis=0)) * tf.cast(0.5, leaf.dtype)
+        moved = tf.where(_as_rows(which, leaf), halfway, leaf)
+        return _keras.with_mask(moved, _keras.mask_of(leaf))
+
+    return map_leaves(move, y_pred)
+
+
+def _movement(before: Any, after: Any, which: tf.Tensor) -> tf.Tensor:
+    found = [tf.zeros((), tf.float64)]
+    for old, new in zip(leaves(before), leaves(after), strict=True):
+        if _per_sample(old, which):
+            change = tf.abs(tf.cast(new, tf.float64) - tf.cast(old, tf.float64))
+            seen = tf.where(_as_rows(which, old), change, tf.zeros((), tf.float64))
+            found.append(_max(seen))
+    return tf.reduce_max(tf.stack(found))
+
+
+def _largest(y_pred: Any) -> tf.Tensor:
+    values = [_max(tf.abs(tf.cast(leaf, tf.float64))) for leaf in leaves(y_pred) if _real(leaf)]
+    return tf.reduce_max(tf.stack([tf.zeros((), tf.float64), *values]))
+
+
+def _max(values: tf.Tensor) -> tf.Tensor:
+    """The largest entry, NaN if there is one, 0 of none."""
+    top = tf.reduce_max(tf.concat([tf.reshape(values, [-1]), tf.zeros([1], values.dtype)], axis=0))
+    return tf.where(tf.reduce_any(tf.math.is_nan(values)), tf.cast(float("nan"), values.dtype), top)
+
+
+def _real(leaf: Any) -> bool:
+    return isinstance(leaf, tf.Tensor) and leaf.dtype.is_floating
+
+
+def _per_sample(leaf: Any, which: tf.Tensor) -> bool:
+    """Whether the leaf has a row a sample, as far as tracing knows."""
+    if not _real(leaf) or not leaf.shape.rank:
+        return False
+    return leaf.shape[0] is None or which.shape[0] in (None, leaf.shape[0])
+
+
+def _as_rows(which: tf.Tensor, leaf: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(which, tf.concat([[-1], tf.ones([leaf.shape.rank - 1], tf.int32)], axis=0))

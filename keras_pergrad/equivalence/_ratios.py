@@ -1,0 +1,61 @@
+"""The numbers that a verdict compares with the tolerance, as tensors: for graphs and for the host.
+
+A ratio of 1 is what is just allowed.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from keras_pergrad.equivalence._evidence import Evidence
+from keras_pergrad.equivalence._probe import Coupling
+
+BATCH, MEAN, DIFFERENCE, PRODUCT, SPREAD = range(5)
+
+
+def overall(table: tf.Tensor) -> tf.Tensor:
+    """The norm of the difference over that of what was summed, all variables together.
+
+    What was summed is a batch gradient or, where the samples cancel out, a sample's.
+    """
+    return _ratio(_norm(table, DIFFERENCE), _scale(table))
+
+
+def by_variable(table: tf.Tensor, rtol: float) -> tf.Tensor:
+    """Each variable's difference over what it is allowed, `[V]`."""
+    own = tf.sqrt(tf.maximum(table[:, BATCH], table[:, SPREAD]))
+    allowed = 10 * rtol * own + rtol / 8 * _scale(table)
+    return _ratio(tf.sqrt(table[:, DIFFERENCE]), allowed)
+
+
+def coupling(found: Coupling) -> tf.Tensor:
+    """How far predictions and the loss move, each relative to its own size, `[2]`."""
+    moved = tf.stack([found.model, found.loss])
+    return _ratio(moved, tf.stack([found.model_scale, found.loss_scale]))
+
+
+def badness(evidence: Evidence, rtol: float) -> tf.Tensor:
+    """The worst ratio of all tests; infinite where a gradient is not finite, -1 for no rows."""
+    ratios = [overall(evidence.table) / rtol, overall(evidence.oracle) / rtol]
+    ratios += [tf.reduce_max(by_variable(t, rtol)) for t in (evidence.table, evidence.oracle)]
+    ratios.append(tf.reduce_max(coupling(evidence.coupling)) / rtol)
+    ratios = tf.stack(ratios)
+    nothing = tf.constant(-1.0, tf.float64)
+    sick = tf.reduce_any(tf.math.is_nan(ratios)) | (evidence.non_finite > 0)
+    worst = tf.where(sick, tf.constant(float("inf"), tf.float64), tf.reduce_max(ratios))
+    return tf.where(evidence.size == 0, nothing, worst)
+
+
+def _scale(table: tf.Tensor) -> tf.Tensor:
+    return tf.maximum(_norm(table, BATCH), _norm(table, SPREAD))
+
+
+def _norm(table: tf.Tensor, column: int) -> tf.Tensor:
+    return tf.sqrt(tf.reduce_sum(table[:, column]))
+
+
+def _ratio(part: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
+    """`part / whole`; 0 where both are zero, infinite where only `whole` is."""
+    safe = tf.where(whole == 0, tf.ones_like(whole), whole)
+    infinite = tf.constant(float("inf"), part.dtype)
+    return tf.where(whole == 0, tf.where(part == 0, tf.zeros_like(part), infinite), part / safe)

@@ -1,0 +1,174 @@
+"""What a check found, for people and for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from keras_pergrad._text import render
+from keras_pergrad.equivalence._tolerance import Tolerance
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why the two gradients differ.
+
+    Attributes:
+        kind: the cause's name, as in the documentation.
+        where: the path of the layer, or what else it is found in.
+        because: how it breaks the equality.
+        remedy: what to do.
+    """
+
+    kind: str
+    where: str
+    because: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One of the tests that a verdict rests on.
+
+    Attributes:
+        passed: its result.
+        error: what was measured, relative.
+        limit: the largest error that passes.
+        text: what it says in words.
+    """
+
+    passed: bool
+    error: float
+    limit: float
+    text: str
+
+
+@dataclass(frozen=True)
+class VariableRow:
+    """The two gradients of one variable; norms are Euclidean, over the variable's entries.
+
+    Attributes:
+        path: of the variable.
+        shape: of the variable.
+        batch_norm: norm of the batch gradient.
+        mean_norm: norm of the mean of the sample gradients, plus the batch term.
+        absolute_error: norm of their difference.
+        relative_error: that over `batch_norm`; 0 where both are zero.
+        cosine: between the two; NaN where one is zero.
+        passed: whether the difference is within the tolerance.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    batch_norm: float
+    mean_norm: float
+    absolute_error: float
+    relative_error: float
+    cosine: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class EquivalenceReport:
+    """Whether the mean of the samples' own gradients is the batch gradient, with the evidence.
+
+    Attributes:
+        equivalent: the verdict: all three tests passed.
+        mean: the mean identity, over all variables together.
+        oracle: a few samples' gradients against `loop`'s.
+        coupling: whether a sample notices what the others are.
+        rows: one a variable.
+        max_relative_error: `‖mean + R - batch‖ / ‖batch‖`, over all variables.
+        tolerance: how much rounding may do, and why that much.
+        engine: the engine whose gradients were judged.
+        num_samples: `B`.
+        non_finite: how many samples have a gradient with NaN or Inf.
+        non_finite_indices: the first of them.
+        contributions: where the verdict is no: whether the contributions `B ∇c_i`, with the
+            batch's own denominators, add up to the batch gradient all the same; else None.
+        tie_breaker: what a run in float64 said where the result was near the tolerance, or None.
+        causes: why the two differ; empty when equivalent.
+        unconnected: path → reason of the weights that no gradient reaches.
+        remarks: what else was noticed.
+        step: the training step, for a check made in `fit`, else None.
+    """
+
+    equivalent: bool
+    mean: Finding
+    oracle: Finding
+    coupling: Finding
+    rows: list[VariableRow]
+    max_relative_error: float
+    tolerance: Tolerance
+    engine: str
+    num_samples: int
+    non_finite: int = 0
+    non_finite_indices: list[int] = field(default_factory=list)
+    contributions: str | None = None
+    tie_breaker: str | None = None
+    causes: list[Cause] = field(default_factory=list)
+    step: int | None = None
+    unconnected: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain numbers, strings, lists and dicts, as JSON holds them."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        return render(self._headline(), self._tests(), self._variables(), *self._lines())
+
+    def _headline(self) -> str:
+        where = "" if self.step is None else f" at training step {self.step}"
+        verdict = "is" if self.equivalent else "is NOT"
+        return (
+            f"The mean of the {self.num_samples} sample gradients {verdict} the batch "
+            f"gradient{where} (engine {self.engine!r})."
+        )
+
+    def _tests(self) -> Table:
+        table = Table("test", "", "error", "limit", "what it says", box=box.SIMPLE_HEAD)
+        named = {"mean": self.mean, "oracle": self.oracle, "coupling": self.coupling}
+        for name, finding in named.items():
+            mark = "pass" if finding.passed else "FAIL"
+            table.add_row(name, mark, _short(finding.error), _short(finding.limit), finding.text)
+        return table
+
+    def _variables(self) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("variable", overflow="fold")
+        for name in ("shape", "‖batch‖", "‖mean‖", "error", "relative", "cosine", ""):
+            table.add_column(name, justify="right")
+        for row in self.rows:
+            numbers = (row.batch_norm, row.mean_norm, row.absolute_error, row.relative_error)
+            shape = "×".join(map(str, row.shape)) or "scalar"
+            mark = "" if row.passed else "FAIL"
+            cosine = "" if row.cosine != row.cosine else f"{row.cosine:.6f}"
+            table.add_row(row.path, shape, *map(_short, numbers), cosine, mark)
+        return table
+
+    def _lines(self) -> list[str]:
+        lines = [
+            f"Overall ‖mean + R - batch‖ / ‖batch‖ = {_short(self.max_relative_error)}; tolerance "
+            f"{_short(self.tolerance.rtol)} because {self.tolerance.because}."
+        ]
+        if self.contributions:
+            lines.append(self.contributions)
+        if self.tie_breaker:
+            lines.append(f"Tie-breaker: {self.tie_breaker}")
+        if self.non_finite:
+            shown = ", ".join(map(str, self.non_finite_indices))
+            lines.append(f"NaN or Inf in {self.non_finite} sample gradients: sample {shown}.")
+        lines += [f"No gradient reaches {p!r}: {why}." for p, why in self.unconnected.items()]
+        lines += self.remarks
+        for cause in self.causes:
+            lines.append(f"Cause: {cause.kind} in {cause.where!r}. {cause.because} {cause.remedy}")
+        return lines
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"

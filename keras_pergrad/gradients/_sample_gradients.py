@@ -1,0 +1,166 @@
+"""`SampleGradients`: what every engine answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import tensorflow as tf
+from rich import box
+from rich.table import Table
+
+from keras_pergrad._text import render
+from keras_pergrad.gradients._blocks import Block, Blocks
+
+By = Literal["model", "layer", "variable"]
+
+
+class SampleGradients:
+    """The gradients of the `B` samples of a batch, of which only what is asked for is computed.
+
+    Notation: `g_i` is the gradient of sample `i` in all `P` weights, never scaled by `1/B`.
+
+    Guarantees: `mean() + batch_term` is the batch gradient wherever the loss separates, for
+    contributions. Nothing of size `B×P` stays in memory unless it fits the memory budget or
+    `materialize` is called.
+
+    Edge cases: for `B = 0` the arrays are `[0, ...]` and the mean is zero. A sample with a NaN
+    leaves the other rows exact, except for `engine="jacobian"`: there every row is a derivative of
+    the whole batch's run, and zero times NaN is NaN.
+
+    Attributes:
+        variables: paths of the weights, in `trainable_variables` order.
+        batch_term: the gradient of the terms that no sample owns (regularizers), a list of tensors
+            as `variables`.
+        unconnected: path → reason of the weights that the loss does not depend on.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        variables: Sequence[str],
+        batch_term: list[tf.Tensor],
+        unconnected: dict[str, str],
+    ):
+        self.blocks = blocks
+        self.variables = list(variables)
+        self.batch_term = batch_term
+        self.unconnected = unconnected
+
+    @property
+    def num_samples(self) -> int | tf.Tensor:
+        """The number `B` of samples, a Python number where it is known, else a scalar tensor."""
+        return self.blocks.size
+
+    @property
+    def losses(self) -> tf.Tensor:
+        """The losses of the samples, `[B]`."""
+        return self.blocks.each(lambda block: block.losses)
+
+    def sum(self, weights: tf.Tensor | None = None) -> list[tf.Tensor]:
+        """`Σ_i w_i g_i`, one tensor a variable; `weights [B]`, ones by default."""
+        if weights is None:
+            return self.blocks.total(lambda block: [f.weighted_sum(None) for f in block.factors])
+        weights = tf.convert_to_tensor(weights)
+        return self.blocks.total(lambda block: _weighted(block, tf.gather(weights, block.indices)))
+
+    def mean(self) -> list[tf.Tensor]:
+        """`(1/B) Σ_i g_i`, one tensor a variable in its dtype; zero for an empty batch."""
+        count = tf.maximum(self.num_samples, 1)
+        return [
+            tf.cast(total / tf.cast(count, total.dtype), term.dtype)
+            for total, term in zip(self.sum(), self.batch_term, strict=True)
+        ]
+
+    def squared_norms(self, by: By = "model") -> tf.Tensor | dict[str, tf.Tensor]:
+        """`‖g_i‖²`, `[B]`, in all weights, or by variable or layer: `{path: [B]}`.
+
+        Raises:
+            ValueError: an unknown `by`.
+        """
+        norms = self.blocks.each(_squared_norms)
+        if by == "model":
+            return tf.reduce_sum(norms, axis=1)
+        groups = self._groups(by)
+        return {
+            name: tf.reduce_sum(tf.gather(norms, columns, axis=1), axis=1)
+            for name, columns in groups.items()
+        }
+
+    def norms(self, by: By = "model") -> tf.Tensor | dict[str, tf.Tensor]:
+        """`‖g_i‖`, as `squared_norms`."""
+        return tf.nest.map_structure(tf.sqrt, self.squared_norms(by))
+
+    def dot(self, vectors: Sequence[tf.Tensor]) -> tf.Tensor:
+        """`⟨g_i, v⟩`, `[B]`, for one gradient `v`: a list of tensors as `variables`."""
+        vectors = list(vectors)
+        if len(vectors) != len(self.variables):
+            raise ValueError(
+                "`dot` needs one tensor a variable, as `mean()` gives them. "
+                f"Received: {len(vectors)} tensors for {len(self.variables)} variables."
+            )
+        return self.blocks.each(lambda block: _dot(block, vectors))
+
+    def gram(self) -> tf.Tensor:
+        """`⟨g_i, g_j⟩`, `[B, B]`."""
+        return self.blocks.each(lambda block: tf.transpose(self._against(block)))
+
+    def second_moment(self) -> list[tf.Tensor]:
+        """`(1/B) Σ_i g_i∘g_i`, elementwise, one tensor a variable."""
+        count = tf.maximum(self.num_samples, 1)
+        sums = self.blocks.total(lambda block: [f.sum_of_squares() for f in block.factors])
+        return [total / tf.cast(count, total.dtype) for total in sums]
+
+    def materialize(self) -> dict[str, tf.Tensor]:
+        """The gradients themselves, `{path: [B, *weight.shape]}`: `B×P` numbers."""
+        return {path: self.blocks.each(_materialized(k)) for k, path in enumerate(self.variables)}
+
+    def summary(self) -> str:
+        """A table: each weight, the form its sample gradients are held in, bytes, and remarks."""
+        table = Table("variable", "form", "bytes a sample", "remark", box=box.SIMPLE_HEAD)
+        for path, term in zip(self.variables, self.batch_term, strict=True):
+            size = term.shape.num_elements() * term.dtype.size
+            remark = self.unconnected.get(path, "")
+            table.add_row(path, "materialized", f"{size:,}", remark and f"no gradient: {remark}")
+        return f"{render(table)}\nTogether: {self.blocks}."
+
+    def _groups(self, by: str) -> dict[str, list[int]]:
+        if by not in ("variable", "layer"):
+            raise ValueError(f"`by` is 'model', 'layer' or 'variable'. Received: by={by!r}.")
+        groups: dict[str, list[int]] = {}
+        for k, path in enumerate(self.variables):
+            name = path if by == "variable" else path.rpartition("/")[0]
+            groups.setdefault(name, []).append(k)
+        return groups
+
+    def _against(self, block: Block) -> tf.Tensor:
+        """Inner products of all samples with those of `block`, `[B, b]`."""
+
+        def inner(other: Block) -> tf.Tensor:
+            pairs = zip(other.factors, block.factors, strict=True)
+            return tf.add_n(_of_one_dtype([mine.gram(theirs) for mine, theirs in pairs]))
+
+        return self.blocks.each(inner)
+
+
+def _squared_norms(block: Block) -> tf.Tensor:
+    """`[b, V]`."""
+    return tf.stack(_of_one_dtype([factor.squared_norms() for factor in block.factors]), axis=1)
+
+
+def _of_one_dtype(values: list[tf.Tensor]) -> list[tf.Tensor]:
+    widest = tf.float64 if any(each.dtype == tf.float64 for each in values) else tf.float32
+    return [tf.cast(each, widest) for each in values]
+
+
+def _materialized(k: int) -> Callable[[Block], tf.Tensor]:
+    return lambda block: block.factors[k].materialize()
+
+
+def _weighted(block: Block, weights: tf.Tensor) -> list[tf.Tensor]:
+    return [factor.weighted_sum(weights) for factor in block.factors]
+
+
+def _dot(block: Block, vectors: list[tf.Tensor]) -> tf.Tensor:
+    pairs = zip(block.factors, vectors, strict=True)
+    return tf.add_n(_of_one_dtype([factor.dot(vector) for factor, vector in pairs]))

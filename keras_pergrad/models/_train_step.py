@@ -1,0 +1,104 @@
+"""The training step of `TensorFlowTrainer`, with a measurement before the update.
+
+Read in Keras 3.15. The forward pass, the loss, the gradients, the update and the metrics are
+Keras' own calls in Keras' own order; a test compares weights, state and history bit by bit.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_pergrad import _keras
+from keras_pergrad.aggregators import get_aggregator
+from keras_pergrad.engines import get_engine, sample_gradients
+from keras_pergrad.equivalence import (
+    Tolerance,
+    badness,
+    gather_evidence,
+    layers_with_batch_statistics,
+    pick,
+    subject_of,
+)
+from keras_pergrad.errors import EquivalenceWarning
+from keras_pergrad.models._settings import PerSample
+from keras_pergrad.models._watch import Watch
+from keras_pergrad.runs import Batch, Run, leaves, run_and_differentiate, without_loss_scale
+
+ORACLE_SAMPLES = 3
+
+
+def measured_train_step(
+    model: keras.Model, data: Any, settings: PerSample, watch: Watch
+) -> dict[str, Any]:
+    """One training step, with what `settings` ask for; returns the metrics, as Keras does."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    batch = Batch(x, y, sample_weight)
+    batch.check()
+    run, loss, gradients = run_and_differentiate(model, batch, of="own")
+    _keras.track_loss(model, loss, tf.shape(leaves(x)[0])[0])
+    if not watch.off:
+        _check(run, gradients, settings, watch)
+    applied = _aggregate(run, gradients, settings, watch)
+    model.optimizer.apply_gradients(list(zip(applied, model.trainable_weights, strict=True)))
+    return model.compute_metrics(x, y, run.y_pred, sample_weight=sample_weight)
+
+
+def _check(run: Run, gradients: list, settings: PerSample, watch: Watch) -> None:
+    replica = _keras.replica_id()
+    tolerance = Tolerance.of(run.compute_dtype, watch.check.rtol)
+    engine = get_engine(settings.engine)
+
+    def measure() -> None:
+        batch_gradient = without_loss_scale(run, gradients)
+        picks = pick(run.size, ORACLE_SAMPLES, watch.turn(replica))
+        budget = settings.memory_budget
+        evidence = gather_evidence(run, engine, batch_gradient, budget, picks)
+        worst = badness(evidence, tolerance.rtol)
+        if run.compute_dtype == "float16":  # loss scaling skips such a step, and so does the check
+            worst = tf.where(evidence.batch_finite, worst, tf.constant(-1.0, tf.float64))
+        watch.subject = subject_of(run, engine, tolerance)
+        watch.keep(replica, evidence, worst)
+
+    due = watch.due(replica) & tf.greater(run.size, 0)
+    tf.cond(due, lambda: _and_true(measure), lambda: tf.constant(True))
+    watch.step_done(replica)
+
+
+def _and_true(action: Callable[[], None]) -> tf.Tensor:
+    action()
+    return tf.constant(True)
+
+
+def _aggregate(run: Run, gradients: list, settings: PerSample, watch: Watch) -> list:
+    aggregator = get_aggregator(settings.aggregator)
+    if aggregator is None:
+        return gradients
+    engine = get_engine(settings.engine)
+    unchecked = watch.off or watch.check.on_failure == "record"
+    if engine.definition == "isolated" and unchecked:
+        _warn_of_batch_statistics(run)
+    g = sample_gradients(run.contributions(), engine, settings.memory_budget, verify=watch.off)
+    scale = run.model.optimizer.scale_loss(tf.ones(()))
+    aggregated = [each * tf.cast(scale, each.dtype) for each in aggregator.aggregate(g)]
+    found = dict(zip(map(id, run.variables), aggregated, strict=True))
+    return [
+        None if gradient is None else found.get(id(variable), gradient)
+        for gradient, variable in zip(gradients, run.model.trainable_weights, strict=True)
+    ]
+
+
+def _warn_of_batch_statistics(run: Run) -> None:
+    """Warns, once a trace, where the mean of sample gradients is not the batch gradient."""
+    for layer in layers_with_batch_statistics(run.model):
+        warnings.warn(
+            f"{layer.path!r} normalizes with the statistics of the batch, so that the mean of the "
+            "sample gradients, which the aggregator applies, is not the batch gradient. Use "
+            "aggregator=None, engine='jacobian', or freeze the layer.",
+            EquivalenceWarning,
+            stacklevel=2,
+        )

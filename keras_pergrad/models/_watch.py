@@ -1,0 +1,119 @@
+"""How a verdict gets from inside a training step to the host.
+
+Assertions vanish under XLA, logs are averaged over replicas and keep the last of several steps.
+So the evidence is put into variables of no model, and judged after each call of the train function.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_pergrad.equivalence import (
+    Coupling,
+    EquivalenceReport,
+    Evidence,
+    Subject,
+    explained,
+    judge,
+)
+from keras_pergrad.errors import EquivalenceError, EquivalenceWarning
+from keras_pergrad.models._settings import EquivalenceCheck
+
+
+class Watch:
+    """The evidence of the checks of one compiled model, one slot a replica.
+
+    A slot keeps the worst step since the host looked last, by the largest error of the three tests
+    over all variables, so that no failure is lost among several steps of one execution.
+    """
+
+    def __init__(self, check: EquivalenceCheck, replicas: int, variables: int):
+        self.check = check
+        self.subject: Subject | None = None
+        self._slots = [_Slot(variables) for _ in range(replicas)]
+
+    def turn(self, replica: int) -> tf.Variable:
+        """The number of training steps that this replica has made since `compile`."""
+        return self._slots[replica].turn
+
+    def due(self, replica: int) -> tf.Tensor:
+        """Whether this step is to be checked; a scalar bool."""
+        turn, every = self.turn(replica), self.check.every
+        return tf.equal(turn, 0) if every == "first" else tf.equal(turn % max(every, 1), 0)
+
+    @property
+    def off(self) -> bool:
+        """Whether nothing is ever checked."""
+        return self.check.every == 0
+
+    def keep(self, replica: int, evidence: Evidence, badness: tf.Tensor) -> None:
+        """Keeps the evidence of this step if none since the last look is worse."""
+        self._slots[replica].keep(evidence, badness)
+
+    def step_done(self, replica: int) -> None:
+        """Counts a training step."""
+        self.turn(replica).assign_add(1)
+
+    def look(self, model: keras.Model) -> EquivalenceReport | None:
+        """The report of the worst step since the last look, of any replica. Runs on the host."""
+        found = [slot.take() for slot in self._slots]
+        if self.subject is None:
+            return None
+        reports = [judge(*each, self.subject) for each in found if each is not None]
+        worst = min(reports, key=lambda report: report.equivalent, default=None)
+        return None if worst is None else explained(worst, model)
+
+    def act(self, report: EquivalenceReport) -> None:
+        """Raises or warns of a failed check, as asked.
+
+        Raises:
+            EquivalenceError: the check failed and `on_failure="raise"`.
+        """
+        if report.equivalent:
+            return
+        if self.check.on_failure == "raise":
+            raise EquivalenceError(report)
+        if self.check.on_failure == "warn":
+            warnings.warn(str(report), EquivalenceWarning, stacklevel=5)
+
+
+class _Slot:
+    def __init__(self, variables: int):
+        self.turn = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self._step = tf.Variable(-1, trainable=False, dtype=tf.int64)
+        self._badness = tf.Variable(-1.0, trainable=False, dtype=tf.float64)
+        self._table = tf.Variable(tf.zeros([2, variables, 5], tf.float64), trainable=False)
+        self._coupling = tf.Variable(tf.zeros([4], tf.float64), trainable=False)
+        self._counts = tf.Variable(tf.zeros([11], tf.int32), trainable=False)
+
+    def keep(self, evidence: Evidence, badness: tf.Tensor) -> None:
+        worse = badness > self._badness
+        for variable, value in self._packed(evidence, badness):
+            variable.assign(tf.where(worse, value, variable))
+
+    def _packed(self, evidence: Evidence, badness: tf.Tensor) -> list[tuple[tf.Variable, Any]]:
+        counts = [evidence.size, evidence.non_finite, tf.cast(evidence.batch_finite, tf.int32)]
+        return [
+            (self._step, self.turn),
+            (self._table, tf.stack([evidence.table, evidence.oracle])),
+            (self._coupling, tf.stack(list(evidence.coupling))),
+            (self._counts, tf.concat([tf.stack(counts), evidence.non_finite_indices], axis=0)),
+            (self._badness, badness),
+        ]
+
+    def take(self) -> tuple[Evidence, int] | None:
+        """The evidence and its step, once; None if there is none."""
+        if self._badness.numpy() < 0:
+            return None
+        self._badness.assign(-1.0)
+        table, counts = self._table.numpy(), self._counts.numpy()
+        coupling = Coupling(*self._coupling.numpy())
+        evidence = Evidence(
+            table[0], table[1], coupling, counts[0], counts[1], counts[3:], np.bool_(counts[2])
+        )
+        return evidence, int(self._step.numpy())

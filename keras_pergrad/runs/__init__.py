@@ -1,0 +1,31 @@
+"""Running a model on a batch, on one sample, again, at other predictions, without a trace."""
+
+from keras_pergrad.runs._batch import Batch, leaves, map_leaves, take
+from keras_pergrad.runs._recording import Recording
+from keras_pergrad.runs._run import Outcome, Run
+from keras_pergrad.runs._start import (
+    prepare,
+    run_and_differentiate,
+    start,
+    state_restored,
+    trained_variables,
+    without_loss_scale,
+)
+from keras_pergrad.runs._terms import depending_on
+
+__all__ = [
+    "Batch",
+    "Outcome",
+    "Recording",
+    "Run",
+    "depending_on",
+    "leaves",
+    "map_leaves",
+    "prepare",
+    "run_and_differentiate",
+    "start",
+    "state_restored",
+    "take",
+    "trained_variables",
+    "without_loss_scale",
+]

@@ -1,0 +1,97 @@
+"""What a batched run did that a sample alone cannot repeat by itself: its noise, its denominators.
+
+A sample alone would draw other noise than its row of the batch, and would divide by its own mask
+instead of the batch's. So the batched run is recorded, and the sample's run is told what it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from keras_pergrad import _keras
+from keras_pergrad.errors import DataError
+
+
+@dataclass
+class Recording:
+    """The batched run, as far as samples need to know it.
+
+    Attributes:
+        draws: every random tensor, in the order drawn.
+        divisors: for every reduced loss, in order, the number that the batch's sum of weighted
+            losses was divided by, a scalar; 1 for a sum, None for a loss that came as a scalar.
+        forward_draws: how many of the draws the forward pass made, before the loss.
+    """
+
+    draws: list[tf.Tensor] = field(default_factory=list)
+    divisors: list[tf.Tensor | None] = field(default_factory=list)
+    forward_draws: int = 0
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[None]:
+        """Records what runs inside."""
+        with _keras.intercept(draw=self._hear_draw, reduce=self._hear_reduction):
+            yield
+
+    def _hear_draw(self, original: Callable, shape: tf.Tensor, arguments: dict) -> tf.Tensor:
+        del shape, arguments
+        value = original()
+        self.draws.append(value)
+        return value
+
+    def _hear_reduction(
+        self,
+        original: Callable,
+        values: Any,
+        sample_weight: Any,
+        mask: Any,
+        reduction: Any,
+        dtype: Any,
+    ) -> tf.Tensor:
+        _refuse_silent_broadcast(values, sample_weight)
+        self.divisors.append(_divisor(values, sample_weight, mask, reduction, dtype))
+        return original(values, sample_weight, mask, reduction, dtype)
+
+    def forward_ends(self) -> None:
+        """Marks where the forward pass ended and the loss began."""
+        self.forward_draws = len(self.draws)
+
+
+def _divisor(
+    values: Any, sample_weight: Any, mask: Any, reduction: Any, dtype: Any
+) -> tf.Tensor | None:
+    """The denominator of Keras' `reduce_weighted_values`."""
+    values, weights = _keras.merged_weights(values, sample_weight, mask, dtype)
+    if values.shape.rank == 0:
+        return None
+    if reduction in (None, "none", "sum"):
+        return tf.ones((), values.dtype)
+    if reduction == "mean_with_sample_weight" and weights is not None:
+        return tf.reduce_sum(weights)
+    terms = values if weights is None else values * weights
+    count = tf.cast(tf.size(terms), values.dtype)
+    if mask is not None and reduction != "mean_with_sample_weight":
+        mask = tf.cast(mask, values.dtype)
+        count *= tf.reduce_sum(mask) / tf.cast(tf.size(mask), values.dtype)
+    return count
+
+
+def _refuse_silent_broadcast(values: Any, sample_weight: Any) -> None:
+    """Refuses `sample_weight [B]` on a loss `[B, T]`: it would weight positions, not samples."""
+    values = tf.convert_to_tensor(values)
+    rank = values.shape.rank
+    if sample_weight is None or rank is None or rank < 2:
+        return
+    shape = tf.convert_to_tensor(sample_weight).shape
+    if shape.rank == 1 and values.shape[1:].num_elements() != 1:
+        raise DataError(
+            "One weight a sample meets several losses a sample. Keras would lay the weights along "
+            "the positions, without a word where the two sizes are equal. Give the weights a "
+            "trailing axis, `sample_weight[:, None]`. "
+            f"Received: sample_weight of shape {shape}, losses of shape {values.shape}."
+        )

@@ -1,0 +1,302 @@
+"""One batch run through one model, and what any sample of it does by itself.
+
+`Run` is what engines are given. It holds the values of all variables *before* the batch was run,
+and the recording of the run, so that a part of it can be run again, any time, without a trace.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_pergrad import _keras
+from keras_pergrad.runs._batch import Batch, map_leaves, take
+from keras_pergrad.runs._recording import Recording
+from keras_pergrad.runs._replay import Replay
+from keras_pergrad.runs._sandbox import Sandbox
+from keras_pergrad.runs._tape import LossAndGradients, State, differentiate, summed
+from keras_pergrad.runs._terms import depending_on, expect_rows, owned, row_of_term
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of the whole batch gave: its predictions, and its loss without `batch_term`."""
+
+    y_pred: Any
+    loss: tf.Tensor
+
+
+@dataclass
+class Run:
+    """A batch that was run.
+
+    Attributes:
+        model: the user's model.
+        batch: what it was run on.
+        variables: the weights that gradients are taken of, in `trainable_variables` order.
+        state: the values of all variables before the run.
+        recording: the run's noise and denominators.
+        y_pred: the batch's predictions.
+        terms: what the layers gave to `add_loss`, activity regularizers included.
+        training: the `training` argument of the run.
+        of: `"contribution"` or `"own"`, see `per_sample_gradients`.
+        gradient_scale: a factor that losses are multiplied by before, and gradients divided by
+            after the backward pass, so that float16 gradients neither over- nor underflow.
+        unconnected: path → reason of the weights that no gradient reached; filled by tracing.
+        remarks: what else tracing found that a person should know.
+    """
+
+    model: keras.Model
+    batch: Batch
+    variables: list[keras.Variable]
+    state: State
+    recording: Recording
+    y_pred: Any = None
+    terms: list[tf.Tensor] = field(default_factory=list)
+    training: bool = True
+    of: str = "contribution"
+    gradient_scale: tf.Tensor | None = None
+    unconnected: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    # --- what is known about it ---
+
+    @property
+    def size(self) -> int | tf.Tensor:
+        """The number of samples."""
+        return self.batch.size
+
+    @cached_property
+    def weights(self) -> list[tf.Tensor]:
+        """The values of `variables` before the run."""
+        return [self._values[id(variable)] for variable in self.variables]
+
+    @property
+    def loss_dtype(self) -> tf.DType:
+        """What losses are reported in: Keras' `floatx`."""
+        return tf.as_dtype(keras.config.floatx())
+
+    @cached_property
+    def compute_dtype(self) -> str:
+        """The coarsest dtype that any layer computes in."""
+        used = {layer.compute_dtype for layer in _keras.layers_of(self.model)}
+        coarse_first = ("float16", "bfloat16", "float32", "float64")
+        return next((dtype for dtype in coarse_first if dtype in used), "float32")
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether the user's code reduces the loss over samples where Keras cannot be asked how."""
+        terms = zip(self.terms, self.free_terms, strict=True)
+        silent = len(self.recording.divisors) < _keras.number_of_losses(self.model)
+        return (
+            silent
+            or _keras.overrides(self.model, "compute_loss")
+            or any(term.shape.rank == 0 for term, free in terms if not free)
+            or any(divisor is None for divisor in self.recording.divisors)
+        )
+
+    @cached_property
+    def free_terms(self) -> list[bool]:
+        """Which of `terms` depend on no data, found by tracing one sample and following its index.
+
+        Empty where no layer called `add_loss`.
+        """
+        if not self.terms:
+            return []
+
+        def terms_of(index: tf.Tensor) -> list[tf.Tensor]:
+            with self._sandbox(), self._replay().of(index):
+                return self._forward(self.batch.row(index), unroll=False)[1]
+
+        index = tf.TensorSpec([], tf.int32)
+        with _keras.attributes_kept(self.model):
+            graph = _keras.compiled(terms_of).get_concrete_function(index).graph
+        reached = depending_on(graph.inputs[0], graph)
+        return [tensor.ref() not in reached for tensor in graph.outputs]
+
+    def contributions(self) -> Run:
+        """The same run, for contributions in place of the samples' own gradients."""
+        return dataclasses.replace(self, of="contribution")
+
+    # --- its samples ---
+
+    def sample(self, index: tf.Tensor, *, unroll: bool) -> LossAndGradients:
+        """The loss and the gradients of sample `index`, run alone as a batch of one.
+
+        Returns:
+            The loss, a scalar, and one dense gradient a variable, in the variable's shape.
+        """
+        free = self.free_terms
+
+        def loss_of() -> tf.Tensor:
+            replay, row = self._replay(), self.batch.row(index)
+            with replay.of(index):
+                y_pred, terms = self._forward(row, unroll)
+                loss = self._loss(row, y_pred, owned(terms, free), alone=True)
+            replay.expect_the_end()
+            return loss
+
+        return self._gradients(loss_of, self.gradient_scale)
+
+    def row(self, index: tf.Tensor, *, unroll: bool) -> LossAndGradients:
+        """The loss of sample `index` within the batched run, and its gradients: a Jacobian row."""
+        free = self.free_terms
+
+        def loss_of() -> tf.Tensor:
+            replay = self._replay()
+            one = functools.partial(take, indices=tf.reshape(index, [1]))
+            before = _keras.attributes_of(self.model)
+            with replay.of(None):
+                y_pred, terms = self._forward(self.batch, unroll)
+            size = self.size if isinstance(self.size, int) else None
+            expect_rows(y_pred, size)
+            _keras.rows_of_attributes(self.model, before, size, one)
+            with replay.of(index):
+                y_pred = map_leaves(lambda leaf: _keras.cut(leaf, one), y_pred)
+                rows = [row_of_term(t, index, f) for t, f in zip(terms, free, strict=True)]
+                loss = self._loss(self.batch.row(index), y_pred, rows, alone=True)
+            replay.expect_the_end()
+            return loss
+
+        return self._gradients(loss_of, self.gradient_scale)
+
+    # --- the batch, once more ---
+
+    def batch_gradient(self, *, of_samples: bool = False) -> LossAndGradients:
+        """The batch's scalar and its gradient, with the run's noise.
+
+        Args:
+            of_samples: whether the terms that no sample owns are left out.
+        """
+        free = self.free_terms
+
+        def loss_of() -> tf.Tensor:
+            replay = self._replay()
+            with replay.of(None):
+                y_pred, terms = self._forward(self.batch, unroll=False)
+                if of_samples:
+                    loss = self._loss(self.batch, y_pred, owned(terms, free))
+                else:
+                    loss = self._loss(self.batch, y_pred, terms, penalties=self._penalties())
+            replay.expect_the_end()
+            return loss
+
+        scale = self.gradient_scale
+        if scale is not None:
+            scale = scale * tf.cast(tf.maximum(self.size, 1), scale.dtype)
+        return self._gradients(loss_of, scale)
+
+    def again(self, batch: Batch | None = None) -> Outcome:
+        """The whole batch, or another in its place, run once more with the same noise."""
+        batch = batch or self.batch
+        with _keras.attributes_kept(self.model), self._sandbox(), self._replay().of(None):
+            y_pred, terms = self._forward(batch, unroll=False)
+            return Outcome(y_pred, self._loss(batch, y_pred, owned(terms, self.free_terms)))
+
+    def loss_at(self, y_pred: Any) -> tf.Tensor:
+        """The batch's scalar at other predictions, without the terms that no sample owns."""
+        return self._loss_with(y_pred, owned(self.terms, self.free_terms), None)
+
+    def batch_term(self) -> list[tf.Tensor]:
+        """The gradient of the terms that no sample owns, one tensor a variable.
+
+        Each term's gradient is computed on its own, never as a remainder, and multiplied by what
+        the loss does with that term: 1 for Keras' own `compute_loss`, 0 where an overridden one
+        leaves `self.losses` out.
+        """
+        if not self._penalized and not any(self.free_terms):
+            return [tf.zeros_like(weight) for weight in self.weights]
+        with tf.GradientTape() as tape:
+            stubs = self._no_penalties()
+            terms = owned(self.terms, self.free_terms)
+            tape.watch([stubs, terms])
+            loss = self._loss_with(self.y_pred, terms, stubs)
+        sources = [*self._free(terms), *stubs]
+        shares = tape.gradient(loss, sources, unconnected_gradients="zero")
+
+        def total() -> tf.Tensor:
+            free = []
+            if any(self.free_terms):
+                with self._replay().of(None):
+                    free = self._free(self._forward(self.batch, unroll=False)[1])
+            pairs = zip(shares, [*free, *self._penalties()], strict=True)
+            return tf.add_n([tf.reduce_sum(s * tf.cast(t, s.dtype)) for s, t in pairs])
+
+        return differentiate(total, self.model, self.variables, self.state)[1]
+
+    # --- the parts of a run; all but the first are called in a sandbox ---
+
+    def _gradients(
+        self, loss_of: Callable[[], tf.Tensor], scale: tf.Tensor | None
+    ) -> LossAndGradients:
+        loss, gradients = differentiate(
+            loss_of, self.model, self.variables, self.state, scale, self.unconnected
+        )
+        return tf.cast(loss, self.loss_dtype), gradients
+
+    def _sandbox(self) -> Sandbox:
+        return Sandbox(self.state, self.variables)
+
+    def _replay(self, start: int = 0) -> Replay:
+        shared = self.of == "contribution"
+        return Replay(self.recording, self.size, shared_divisors=shared, start=start)
+
+    def _forward(self, batch: Batch, unroll: bool) -> tuple[Any, list[tf.Tensor]]:
+        if unroll:
+            _keras.unroll_recurrent_layers(self.model)
+        y_pred = _keras.forward(self.model, batch.x, self.training)
+        return y_pred, _keras.added_losses(self.model)
+
+    def _loss(
+        self,
+        batch: Batch,
+        y_pred: Any,
+        terms: list[tf.Tensor],
+        *,
+        alone: bool = False,
+        penalties: list[tf.Tensor] | None = None,
+    ) -> tf.Tensor:
+        """The scalar that is differentiated. Keras sums what `add_loss` was given as a vector."""
+        if alone and self.of == "contribution" and not _keras.overrides(self.model, "compute_loss"):
+            terms = [t if t.shape.rank == 0 else t * tf.cast(self.size, t.dtype) for t in terms]
+        penalties = self._no_penalties() if penalties is None else penalties
+        with _keras.losses_replaced(self.model, [*terms, *penalties]):
+            loss = _keras.compute_loss(
+                self.model, batch.x, batch.y, y_pred, batch.sample_weight, self.training
+            )
+        return summed(loss, 1 if alone else self.size)
+
+    def _loss_with(
+        self, y_pred: Any, terms: list[tf.Tensor], penalties: list[tf.Tensor] | None
+    ) -> tf.Tensor:
+        uses_layers = _keras.overrides(self.model, "compute_loss")
+        replay = self._replay(0 if uses_layers else self.recording.forward_draws)
+        with _keras.attributes_kept(self.model), self._sandbox(), replay.of(None):
+            if uses_layers:  # it may read what the forward pass left on the model
+                self._forward(self.batch, unroll=False)
+            return self._loss(self.batch, y_pred, terms, penalties=penalties)
+
+    @cached_property
+    def _values(self) -> dict[int, tf.Tensor]:
+        return {id(variable): value for variable, value in self.state}
+
+    @cached_property
+    def _penalized(self) -> list[keras.Variable]:
+        """The weights with a regularizer."""
+        return [v for v in self.model.trainable_weights if v.regularizer is not None]
+
+    def _penalties(self) -> list[tf.Tensor]:
+        return [v.regularizer(tf.convert_to_tensor(v)) for v in self._penalized]
+
+    def _no_penalties(self) -> list[tf.Tensor]:
+        return [tf.zeros((), self._values[id(v)].dtype) for v in self._penalized]
+
+    def _free(self, terms: list[tf.Tensor]) -> list[tf.Tensor]:
+        return [term for term, free in zip(terms, self.free_terms, strict=True) if free]

@@ -1,0 +1,93 @@
+"""Differentiating inside a sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_pergrad import _keras
+from keras_pergrad.errors import PerGradError
+from keras_pergrad.runs._sandbox import Sandbox
+
+State = list[tuple[keras.Variable, tf.Tensor]]
+LossAndGradients = tuple[tf.Tensor, list[tf.Tensor]]
+
+_CUT = "read, but every way to the loss is cut (stop_gradient, an integer, argmax)"
+_UNREAD = "never read in the forward pass"
+_UNTRACKED = (
+    "the model does not track it, so that nothing trains it (made in `call`, or kept in a list "
+    "that Keras does not see)"
+)
+
+
+def differentiate(
+    loss_of: Callable[[], tf.Tensor],
+    model: keras.Model,
+    variables: list[keras.Variable],
+    state: State,
+    scale: tf.Tensor | None = None,
+    unconnected: dict[str, str] | None = None,
+) -> LossAndGradients:
+    """The loss of a run, and its dense gradients in the values that `state` gives `variables`.
+
+    Args:
+        loss_of: runs the model; called in a sandbox.
+        model: the model.
+        variables: what to differentiate by.
+        state: the values of all variables.
+        scale: a factor on the loss before the backward pass, and off the gradients after it.
+        unconnected: filled with path → reason for the variables that no gradient reaches.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with _keras.attributes_kept(model), Sandbox(state, variables, tape) as box:
+            loss = loss_of()
+        scaled = loss if scale is None else loss * tf.cast(scale, loss.dtype)
+    versions = box.versions(variables)
+    parts = tape.gradient(scaled, versions)
+    if unconnected is not None:
+        unconnected.update(dict.fromkeys(sorted(box.untracked), _UNTRACKED))
+        unconnected.update(_without_gradient(variables, parts, box))
+    gradients = [_total(part, each) for part, each in zip(parts, versions, strict=True)]
+    if scale is not None:
+        gradients = [each / tf.cast(scale, each.dtype) for each in gradients]
+    return loss, gradients
+
+
+def summed(loss: tf.Tensor, size: int | tf.Tensor) -> tf.Tensor:
+    """The scalar that a tape differentiates for a loss that is a vector: its sum.
+
+    Raises:
+        PerGradError: the loss is no floating-point number, or has not one row a sample.
+    """
+    if not loss.dtype.is_floating:
+        raise PerGradError(
+            "A loss has to be a floating-point tensor to have a gradient. "
+            f"Received: a loss of dtype {loss.dtype.name}."
+        )
+    if loss.shape.rank == 0:
+        return loss
+    leading = loss.shape[0] if loss.shape.rank else None
+    if isinstance(size, int) and leading is not None and leading != size:
+        raise PerGradError(
+            "A loss is one scalar, or has one row a sample, which Keras sums. Reduce it in "
+            f"`compute_loss`. Expected shape () or ({size}, ...). Received: shape {loss.shape}."
+        )
+    return tf.reduce_sum(loss)
+
+
+def _without_gradient(
+    variables: list[keras.Variable], parts: list[list[Any]], box: Sandbox
+) -> dict[str, str]:
+    return {
+        variable.path: _CUT if id(variable) in box.read else _UNREAD
+        for variable, part in zip(variables, parts, strict=True)
+        if all(gradient is None for gradient in part)
+    }
+
+
+def _total(gradients: list[Any], versions: list[tf.Tensor]) -> tf.Tensor:
+    dense = [tf.convert_to_tensor(each) for each in gradients if each is not None]
+    return tf.add_n(dense) if dense else tf.zeros_like(versions[0])

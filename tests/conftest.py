@@ -1,0 +1,40 @@
+"""One dtype per test, and everything global put back afterwards."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import keras
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework import config
+
+from tests.cases import set_dtype
+
+# Two workers on two cores: more threads per process only fight for them.
+tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """float32 and seed 0 before every test; `tests.cases.set_dtype` changes it within one."""
+    set_dtype("float32")
+    yield
+    set_dtype("float32")
+
+
+@pytest.fixture
+def float64():
+    """Compute in double precision."""
+    set_dtype("float64")
+
+
+@pytest.fixture
+def deterministic():
+    """Bit-equal runs: deterministic kernels, switched off again afterwards."""
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(0)
+    yield
+    config.disable_op_determinism()

@@ -1,0 +1,20 @@
+"""The figures of the scoreboard, one small function each."""
+
+from tests.figures._figure import Figure
+from tests.figures.layers import layer_configurations, random_layers
+from tests.figures.memory import memory_budget, memory_corruption
+from tests.figures.power import power_of_the_check
+from tests.figures.training import long_run, observer_effect, partial_batches
+
+FIGURES = {
+    "R2": layer_configurations,
+    "R4": power_of_the_check,
+    "R6": observer_effect,
+    "R8": random_layers,
+    "R9": long_run,
+    "R11": partial_batches,
+    "R13": memory_budget,
+    "R16": memory_corruption,
+}
+
+__all__ = ["FIGURES", "Figure"]

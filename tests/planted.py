@@ -1,0 +1,152 @@
+"""Engines with a planted fault, to see whether a check notices."""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from keras_pergrad.engines import Engine, get_engine
+from keras_pergrad.gradients import Block, Blocks, Materialized
+
+Change = Callable[[list[tf.Tensor], tf.Tensor], list[tf.Tensor]]
+
+
+class Planted(Engine):
+    """Another engine whose gradients pass through `change(gradients, indices)`.
+
+    `gradients` are one tensor [b, *weight.shape] a variable, `indices` the samples, [b].
+    """
+
+    name = "planted"
+
+    def __init__(self, change: Change, engine: str = "vectorized"):
+        self._change = change
+        self._engine = get_engine(engine)
+        self.definition = self._engine.definition
+
+    def blocks(self, run, memory_budget):
+        return _Changed(self._engine.blocks(run, memory_budget), self._change)
+
+
+class _Changed(Blocks):
+    def __init__(self, blocks: Blocks, change: Change):
+        self._blocks = blocks
+        self._changes = change
+        self.size = blocks.size
+
+    def at(self, indices):
+        return self._change(self._blocks.at(indices))
+
+    def total(self, function):
+        return self._blocks.total(lambda block: function(self._change(block)))
+
+    def each(self, function):
+        return self._blocks.each(lambda block: function(self._change(block)))
+
+    def _change(self, block: Block) -> Block:
+        gradients = [factor.materialize() for factor in block.factors]
+        changed = self._changes(gradients, block.indices)
+        return Block(block.indices, block.losses, [Materialized(each) for each in changed])
+
+
+class Swapped(Engine):
+    """Another engine that gives every sample the gradient of another: the mean stays right."""
+
+    name = "swapped"
+
+    def __init__(self, engine: str = "vectorized"):
+        self._engine = get_engine(engine)
+        self.definition = self._engine.definition
+
+    def blocks(self, run, memory_budget):
+        return _Swapped(self._engine.blocks(run, memory_budget))
+
+
+class _Swapped(Blocks):
+    def __init__(self, blocks: Blocks):
+        self._blocks = blocks
+        self.size = blocks.size
+
+    def at(self, indices):
+        other = self._blocks.at(self.size - 1 - indices)
+        return Block(indices, other.losses, other.factors)
+
+    def total(self, function):
+        return self._blocks.total(lambda block: function(self.at(block.indices)))
+
+    def each(self, function):
+        return self._blocks.each(lambda block: function(self.at(block.indices)))
+
+
+class Stale(Engine):
+    """Another engine, at weights that are one percent old."""
+
+    name = "stale"
+
+    def __init__(self, engine: str = "vectorized"):
+        self._engine = get_engine(engine)
+        self.definition = self._engine.definition
+
+    def blocks(self, run, memory_budget):
+        weights = set(map(id, run.variables))
+        state = [(v, x * 1.01 if id(v) in weights else x) for v, x in run.state]
+        return self._engine.blocks(dataclasses.replace(run, state=state), memory_budget)
+
+
+class WrongDivisor(Engine):
+    """Another engine that divides each sample by the batch's mask: its mean stays right."""
+
+    name = "wrong_divisor"
+
+    def __init__(self, engine: str = "vectorized"):
+        self._engine = get_engine(engine)
+        self.definition = self._engine.definition
+
+    def blocks(self, run, memory_budget):
+        return self._engine.blocks(run.contributions(), memory_budget)
+
+
+def scaled(factor: float, variable: int = 0) -> Change:
+    """One variable's gradients times a factor."""
+
+    def change(gradients, indices):
+        return [g * factor if k == variable else g for k, g in enumerate(gradients)]
+
+    return change
+
+
+def scaled_everywhere(factor: float) -> Change:
+    """All gradients times a factor."""
+    return lambda gradients, indices: [g * factor for g in gradients]
+
+
+def dropped(variable: int) -> Change:
+    """A variable without its gradient."""
+    return scaled(0.0, variable)
+
+
+def zero_sum_noise(gradients, indices):
+    """Adds +1, -1, +1, … to the samples: the mean of an even batch stays right."""
+    sign = tf.cast(1 - 2 * (indices % 2), gradients[0].dtype)
+    return [g + tf.reshape(sign, [-1] + [1] * (len(g.shape) - 1)) for g in gradients]
+
+
+def one_sample_dropped(gradients, indices):
+    """Sample 0 contributes nothing."""
+    kept = tf.cast(indices != 0, gradients[0].dtype)
+    return [g * tf.reshape(kept, [-1] + [1] * (len(g.shape) - 1)) for g in gradients]
+
+
+def transposed_kernel(gradients, indices):
+    """The first square kernel transposed."""
+    out, done = [], False
+    for g in gradients:
+        square = len(g.shape) == 3 and g.shape[1] == g.shape[2]
+        out.append(tf.transpose(g, [0, 2, 1]) if square and not done else g)
+        done = done or square
+    return out
+
+
+def sign_flipped(gradients, indices):
+    """Every gradient uphill."""
+    return [-g for g in gradients]

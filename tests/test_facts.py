@@ -1,0 +1,218 @@
+"""The traps of Keras and TensorFlow: noise, state, losses, graphs, precision. Each one sprung."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+
+import keras_pergrad as pg
+from tests import oracle
+from tests.cases import TOLERANCE, make_case
+from tests.problems import by_name, by_tag, compiled, floats, images
+
+ENGINES = ("loop", "vectorized", "jacobian")
+each_engine = pytest.mark.parametrize("engine", ENGINES)
+OWN_NOISE = by_tag("noise", without=("own_terms", "batch_noise"))
+
+
+def _rows(model, *batch, **options) -> list[np.ndarray]:
+    found = pg.per_sample_gradients(model, *batch, **options).materialize()
+    return [np.asarray(value) for value in found.values()]
+
+
+def _error(found, expected) -> float:
+    return oracle.largest_difference(found, expected) / oracle.global_norm(expected)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        pytest.param(p, id=p.name, marks=pytest.mark.slow if "augmentation" in p.tags else ())
+        for p in OWN_NOISE
+    ],
+)
+def test_equal_samples_get_unequal_noise(problem):
+    """A vectorized loop gives all samples row 0 of the draw, so equal samples equal gradients."""
+    case = make_case(problem)
+    same = np.repeat(case.x[:1], 12, axis=0), np.repeat(case.y[:1], 12, axis=0)
+    rows = _rows(case.model, *same, engine="vectorized")
+    assert any(np.any(g != g[:1]) for g in rows)
+    parts = pg.per_sample_gradients(case.model, *same, engine="vectorized").mean()
+    expected = oracle.batch_gradient(case.model, *same)
+    assert _error([np.asarray(p) for p in parts], expected) <= TOLERANCE["float32"]
+
+
+@keras.saving.register_keras_serializable("keras_pergrad_tests")
+class Counts(layers.Layer):
+    """Counts its calls, as a user's own statistics do."""
+
+    def build(self, shape):
+        self.calls = self.add_weight(shape=(), trainable=False, initializer="zeros")
+
+    def call(self, inputs):
+        self.calls.assign_add(1.0)
+        return inputs
+
+
+def _with_state() -> keras.Model:
+    chain = [keras.Input((3,)), layers.Dense(4), Counts(), layers.BatchNormalization()]
+    model = keras.Sequential([*chain, layers.Dropout(0.3), layers.Dense(2)])
+    return compiled(model, metrics=["mae"], weighted_metrics=["mse"])
+
+
+@each_engine
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+def test_nothing_is_written(engine, graph):
+    model, batch = _with_state(), (floats(4, 3, seed=1), floats(4, 2, seed=2))
+    model.train_on_batch(*batch)
+
+    def mean():
+        return pg.per_sample_gradients(model, *batch, engine=engine, of="own").mean()
+
+    with oracle.expect_unchanged(model):
+        (tf.function(mean) if graph else mean)()
+        pg.check_equivalence(model, *batch)
+
+
+@each_engine
+def test_model_losses_survive(engine):
+    name = "regularizer_l2" if engine == "jacobian" else "activity_regularizer"
+    case = make_case(by_name(name))
+    y_pred = case.model(case.x, training=True)
+    before = [float(loss) for loss in case.model.losses]
+    total = float(case.model.compute_loss(case.x, case.y, y_pred))
+    pg.per_sample_gradients(case.model, *case.batch, engine=engine).mean()
+    assert [float(loss) for loss in case.model.losses] == before
+    assert float(case.model.compute_loss(case.x, case.y, y_pred)) == total
+
+
+IN_GRAPHS = ("dense", "dense_on_sequence", "conv2d_groups", "lstm_after_dense", "gru")
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("name", [*IN_GRAPHS, "multi_head_attention", "embedding_repeated_ids"])
+def test_the_same_in_a_compiled_function(name, jit_compile):
+    """A recurrent layer that is not unrolled is refused by XLA.
+
+    No noise here: compiled by XLA, TensorFlow draws other numbers than the eager oracle.
+    """
+    case = make_case(by_name(name))
+
+    @tf.function(jit_compile=jit_compile)
+    def rows(x, y):
+        return list(pg.per_sample_gradients(case.model, x, y).materialize().values())
+
+    found = [g.numpy() for g in rows(tf.constant(case.x), tf.constant(case.y))]
+    expected = oracle.contributions_by_weight(case.model, *case.batch)
+    assert _error(found, expected) <= TOLERANCE["float32"]
+
+
+def test_grouped_convolution_in_the_jacobian(float64):
+    """TensorFlow's own `tape.jacobian` is off by 100 % here."""
+    case = make_case(by_name("conv2d_groups"))
+    found = _rows(case.model, *case.batch, engine="jacobian")
+    expected = oracle.contributions_by_weight(case.model, *case.batch)
+    assert _error(found, expected) <= TOLERANCE["float64"]
+
+
+@pytest.mark.parametrize("name", ["conv2d", "depthwise_conv2d_strides", "conv3d", "lstm"])
+def test_the_log_stays_empty(name):
+    """TensorFlow announces every operation that it loops over; users would worry."""
+    heard = []
+    handler = logging.Handler()
+    handler.emit = heard.append
+    tf.get_logger().addHandler(handler)
+    try:
+        case = make_case(by_name(name))
+        pg.per_sample_gradients(case.model, *case.batch).mean()
+    finally:
+        tf.get_logger().removeHandler(handler)
+    assert not heard
+
+
+def test_spectral_normalization_is_differentiated_where_keras_does(float64):
+    """Its forward pass assigns the kernel; gradients at the old one are off by 80 %."""
+    case = make_case(by_name("spectral_normalization"))
+    kernel = case.model.layers[1].layer.kernel.numpy()
+    g = pg.per_sample_gradients(case.model, *case.batch)
+    found = [np.asarray(m) for m in g.mean()]
+    expected = oracle.batch_gradient(case.model, *case.batch)
+    assert _error(found, expected) <= TOLERANCE["float64"]
+    np.testing.assert_array_equal(case.model.layers[1].layer.kernel.numpy(), kernel)
+
+
+def test_scales_of_float8_are_no_weights():
+    """They are overwritten with their gradient. Left out, or the layer is refused."""
+    model = keras.Sequential([keras.Input((16,)), layers.Dense(16, name="quantized")])
+    model.layers[0].quantize("float8")
+    compiled(model)
+    batch = floats(4, 16, seed=1), floats(4, 16, seed=2)
+    try:
+        g = pg.per_sample_gradients(model, *batch)
+    except pg.UnsupportedError as error:
+        assert "custom gradient" in str(error)
+        return
+    assert [path.split("/")[-1] for path in g.variables] == ["kernel", "bias"]
+
+
+@pytest.mark.parametrize("name", ["transformer", "multi_head_attention"])
+def test_gradients_that_are_zero_by_cancellation_raise_no_alarm(name):
+    """The bias of an attention's keys has no influence; its gradient is rounding noise."""
+    case = make_case(by_name(name))
+    report = pg.check_equivalence(case.model, *case.batch)
+    assert report.equivalent, str(report)
+
+
+def test_tiny_gradients_in_float16_do_not_underflow():
+    """Gradients of about 1e-8 are zero in float16 unless the loss is scaled before."""
+    keras.config.set_dtype_policy("mixed_float16")
+
+    def build(policy):
+        keras.utils.set_random_seed(1)
+        keras.config.set_dtype_policy(policy)
+        chain = [keras.Input((3,)), layers.Dense(8, "tanh"), layers.Dense(2, dtype="float32")]
+        return compiled(keras.Sequential(chain), lambda y, p: 1e-7 * ops.square(y - p))
+
+    batch = floats(8, 3, seed=1), floats(8, 2, seed=2)
+    half = _rows(build("mixed_float16"), *batch)
+    full = _rows(build("float32"), *batch)
+    # A float16 has 11 bits; the error of a few operations is below 1 %.
+    assert _error(half, full) <= 1e-2
+
+
+def _flattened(time_major: bool) -> keras.Model:
+    start = keras.Input((3, 2))
+    hidden = layers.Dense(4)(start)
+    hidden = ops.transpose(hidden, (1, 0, 2)) if time_major else hidden
+    flat = layers.Dropout(0.5, seed=1)(ops.reshape(hidden, (-1, 4)))
+    if time_major:
+        flat = ops.transpose(ops.reshape(flat, (3, -1, 4)), (1, 0, 2))
+    return compiled(keras.Model(start, ops.reshape(flat, (-1, 3, 4))))
+
+
+@each_engine
+@pytest.mark.parametrize("of", ["own", "contribution"])
+@pytest.mark.parametrize("time_major", [False, True], ids=["B_T", "T_B"])
+def test_noise_with_samples_and_positions_in_one_axis(engine, time_major, of):
+    """Which of the B·T draws are a sample's depends on the order. Exact, or refused."""
+    model, batch = _flattened(time_major), (floats(4, 3, 2, seed=1), floats(4, 3, 4, seed=2))
+    expected = oracle.contributions_by_weight(model, *batch)
+    try:
+        found = _rows(model, *batch, engine=engine, of=of)
+    except pg.UnsupportedError as error:
+        assert engine != "jacobian"
+        assert "jacobian" in str(error)
+        return
+    assert _error(found, expected) <= TOLERANCE["float32"]
+
+
+@pytest.mark.parametrize("name", ["random_flip", "random_erasing", "random_contrast"])
+def test_augmentation_is_the_batchs_own(name):
+    case = make_case(by_name(name))
+    x = images(5, 6, 6, 3, seed=9)
+    y = floats(5, 50, seed=9)
+    found = [np.asarray(m) for m in pg.per_sample_gradients(case.model, x, y).mean()]
+    assert _error(found, oracle.batch_gradient(case.model, x, y)) <= TOLERANCE["float32"]

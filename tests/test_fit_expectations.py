@@ -1,0 +1,245 @@
+"""What Keras users expect of `fit`: the rows of the table, against plain `keras.Model`."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import keras_pergrad as pg
+from tests.problems import floats
+from tests.twins import (
+    BATCH,
+    ROWS,
+    data,
+    dense,
+    expect_bit_equal,
+    expect_close,
+    noisy,
+    sampling,
+    trained,
+)
+
+RECORD = pg.PerSample(check="always", on_failure="record")
+MEAN = pg.PerSample(check="always", aggregator="mean")
+WAYS = {
+    "graph": {},
+    "eager": {"run_eagerly": True},
+    "steps_per_execution": {"steps_per_execution": 2},
+    "auto_jit": {"jit_compile": "auto"},
+}
+each_way = pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+pytestmark = pytest.mark.usefixtures("deterministic")
+
+
+@each_way
+@pytest.mark.parametrize("make", [dense, noisy])
+@pytest.mark.parametrize("per_sample", ["off", RECORD], ids=["off", "measured"])
+def test_bit_equal_to_plain_keras(make, per_sample, way):
+    """Rows 10 to 13, 23, 26 to 28. Without XLA: Keras refuses it under op determinism."""
+    options = {"optimizer": "adam", "metrics": ["mae"], "weighted_metrics": ["mse"], **way}
+    plain, measured = trained(make, None, **options), trained(make, per_sample, **options)
+    expect_bit_equal(plain, measured)
+
+
+@pytest.mark.parametrize("engine", ["loop", "vectorized", "jacobian"])
+def test_bit_equal_with_every_engine(engine):
+    settings = pg.PerSample(engine=engine, check="always", on_failure="record")
+    make = sampling if engine == "jacobian" else noisy  # it refuses activity regularizers
+    plain = trained(make, None, optimizer="adam")
+    expect_bit_equal(plain, trained(make, settings, optimizer="adam"))
+
+
+@each_way
+def test_the_mean_trains_as_the_batch_gradient(way):
+    """SGD: Adam divides by the size of gradients, which turns rounding into steps."""
+    plain = trained(dense, None, optimizer=keras.optimizers.SGD(0.1), **way)
+    measured = trained(dense, MEAN, optimizer=keras.optimizers.SGD(0.1), **way)
+    # float32, eight steps of 0.1: rounding of another order of sums.
+    expect_close(plain, measured, rtol=1e-5)
+
+
+slow = pytest.mark.slow
+OPTIMIZERS = {
+    "accumulation": lambda: keras.optimizers.Adam(gradient_accumulation_steps=2),
+    "clipped": lambda: keras.optimizers.SGD(0.1, clipnorm=0.1),
+    "decayed": lambda: keras.optimizers.AdamW(weight_decay=0.1),
+    "averaged": lambda: keras.optimizers.SGD(0.1, use_ema=True),
+    "scheduled": lambda: keras.optimizers.SGD(
+        keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(make, id=name, marks=() if name == "accumulation" else slow)
+        for name, make in OPTIMIZERS.items()
+    ],
+)
+def test_optimizers(optimizer):
+    """Row 14: what the optimizer does after the measurement is untouched."""
+    plain = trained(noisy, None, optimizer=optimizer())
+    expect_bit_equal(plain, trained(noisy, RECORD, optimizer=optimizer()))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy):
+    """Rows 15 and 16. Keras itself cannot add an activity regularizer in float16."""
+    plain = trained(_in_policy(policy, sampling), None, optimizer="adam")
+    expect_bit_equal(plain, trained(_in_policy(policy, sampling), RECORD, optimizer="adam"))
+    settings = pg.PerSample(check="always")
+    model, _ = trained(_in_policy(policy, dense), settings, optimizer="adam")
+    assert model.equivalence_report.equivalent
+    assert model.equivalence_report.tolerance.dtype == policy.removeprefix("mixed_")
+
+
+def _in_policy(policy, make):
+    def made(functional, sequential):
+        keras.config.set_dtype_policy(policy)
+        return make(functional, sequential)
+
+    return made
+
+
+class Sequence(keras.utils.PyDataset):
+    """The rows in batches."""
+
+    def __len__(self):
+        return -(-ROWS // BATCH)
+
+    def __getitem__(self, index):
+        rows = slice(index * BATCH, (index + 1) * BATCH)
+        return tuple(part[rows] for part in data())
+
+
+def _generator():
+    while True:
+        yield from (Sequence()[k] for k in range(len(Sequence())))
+
+
+def _dataset(repeat=False):
+    dataset = tf.data.Dataset.from_tensor_slices(data()).batch(BATCH)
+    return dataset.repeat() if repeat else dataset
+
+
+FORMS = {
+    "arrays": lambda m: m.fit(*data()[:2], sample_weight=data()[2], batch_size=4, shuffle=False),
+    "tf_data": lambda m: m.fit(_dataset(), shuffle=False),
+    "endless_tf_data": lambda m: m.fit(_dataset(repeat=True), steps_per_epoch=4, shuffle=False),
+    "pydataset": lambda m: m.fit(Sequence(), shuffle=False),
+    "generator": lambda m: m.fit(_generator(), steps_per_epoch=4, shuffle=False),
+    "unknown_size": lambda m: m.fit(_dataset().filter(lambda *_: True), shuffle=False),
+}
+
+
+# What Keras says of any data of unknown size.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
+@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
+def test_forms_of_data(form):
+    """Row 18: all give the numbers of the arrays."""
+    expected = trained(dense, None, fit=FORMS["arrays"], optimizer="sgd")
+    found = trained(dense, pg.PerSample(check="always"), fit=form, optimizer="sgd")
+    np.testing.assert_array_equal(found[1]["loss"], expected[1]["loss"])
+    assert found[0].equivalence_report.equivalent
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5, 7, 8], ids=lambda n: f"{n}_rows")
+def test_partial_batches_and_batches_of_one(rows):
+    """N mod B in {1, B - 1}, and B = 1."""
+
+    def fit(model):
+        x, y, _ = data()
+        return model.fit(x[:rows], y[:rows], batch_size=4, epochs=2, shuffle=False, verbose=0)
+
+    plain = trained(dense, None, fit=fit, optimizer="adam")
+    measured = trained(dense, pg.PerSample(check="always"), fit=fit, optimizer="adam")
+    expect_bit_equal(plain, measured)
+    assert measured[0].equivalence_report.equivalent
+
+
+def test_class_weights():
+    def classes(functional, sequential):
+        return sequential([keras.Input((3,)), layers.Dense(3, activation="softmax")])
+
+    def fit(model):
+        x, labels = data()[0], np.arange(ROWS) % 3
+        weights = {0: 0.5, 1: 2.0, 2: 3.0}
+        return model.fit(x, labels, batch_size=4, class_weight=weights, verbose=0)
+
+    options = {"optimizer": "sgd", "loss": "sparse_categorical_crossentropy", "fit": fit}
+    plain = trained(classes, None, **options)
+    expect_bit_equal(plain, trained(classes, pg.PerSample(check="always"), **options))
+
+
+def _nested(functional, sequential):
+    left, right = keras.Input((3,), name="left"), keras.Input((2,), name="right")
+    hidden = layers.Dense(4, "tanh")(layers.Concatenate()([left, right]))
+    outputs = {"a": layers.Dense(2, name="a")(hidden), "b": layers.Dense(1, name="b")(hidden)}
+    return functional({"left": left, "right": right}, outputs)
+
+
+def test_nested_inputs_and_outputs():
+    def fit(model):
+        x = {"left": data()[0], "right": data()[1]}
+        y = {"a": data()[1], "b": floats(ROWS, 1, seed=3)}
+        return model.fit(x, y, batch_size=4, epochs=2, verbose=0)
+
+    options = {"optimizer": "adam", "loss": {"a": "mse", "b": "mae"}, "fit": fit}
+    options |= {"loss_weights": {"a": 0.3, "b": 2.0}, "metrics": {"a": ["mae"], "b": ["mse"]}}
+    plain = trained(_nested, None, **options)
+    expect_bit_equal(plain, trained(_nested, pg.PerSample(check="always"), **options))
+
+
+def test_validation_callbacks_and_history():
+    """Rows 20 to 22: no key is added, nothing leaks into validation, floats reach callbacks."""
+    heard = []
+    hear = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: heard.append(logs))
+
+    def fit(model):
+        x, y, _ = data()
+        stop = keras.callbacks.EarlyStopping("val_loss", patience=5)
+        return model.fit(
+            x, y, batch_size=4, epochs=2, validation_data=(x, y), callbacks=[stop, hear], verbose=0
+        )
+
+    options = {"optimizer": "adam", "metrics": ["mae"], "fit": fit}
+    plain = trained(noisy, None, **options)
+    expect_bit_equal(plain, trained(noisy, RECORD, **options))
+    assert all(isinstance(value, float) for logs in heard for value in logs.values())
+    assert set(plain[1]) == {"loss", "mae", "val_loss", "val_mae"}
+
+
+def test_train_on_batch_evaluate_and_predict():
+    """Row 29."""
+
+    def fit(model):
+        x, y, _ = data()
+        model.train_on_batch(x[:4], y[:4])
+        history = keras.callbacks.History()
+        history.history = {
+            "test": model.evaluate(x, y, verbose=0, return_dict=True)["loss"],
+            "prediction": model.predict(x, verbose=0),
+        }
+        return history
+
+    plain = trained(noisy, None, fit=fit, optimizer="adam")
+    expect_bit_equal(plain, trained(noisy, RECORD, fit=fit, optimizer="adam"))
+
+
+def test_a_second_fit_and_a_failed_callback():
+    """An exception in a callback leaves the next fit clean."""
+
+    def fail(epoch, logs):
+        raise RuntimeError("from the callback")
+
+    def fit(model):
+        x, y, _ = data()
+        with pytest.raises(RuntimeError, match="from the callback"):
+            callback = keras.callbacks.LambdaCallback(on_epoch_end=fail)
+            model.fit(x, y, batch_size=4, callbacks=[callback], verbose=0)
+        return model.fit(x, y, batch_size=4, verbose=0)
+
+    plain = trained(noisy, None, fit=fit, optimizer="adam")
+    expect_bit_equal(plain, trained(noisy, RECORD, fit=fit, optimizer="adam"))
