@@ -11,6 +11,7 @@ from keras_pergrad.engines._api import (
 from keras_pergrad.engines._engine import Engine
 from keras_pergrad.engines._jacobian import Jacobian
 from keras_pergrad.engines._loop import Loop, one_by_one
+from keras_pergrad.engines._separation import Separation
 from keras_pergrad.engines._vectorized import Vectorized
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Engine",
     "Jacobian",
     "Loop",
+    "Separation",
     "Vectorized",
     "get_engine",
     "one_by_one",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import keras
@@ -10,10 +11,10 @@ import tensorflow as tf
 from keras_pergrad.engines._engine import Engine, by_name
 from keras_pergrad.engines._jacobian import Jacobian
 from keras_pergrad.engines._loop import Loop
-from keras_pergrad.engines._separation import separated
+from keras_pergrad.engines._separation import Separation, separate
 from keras_pergrad.engines._vectorized import Vectorized
 from keras_pergrad.errors import PerGradError
-from keras_pergrad.gradients import SampleGradients
+from keras_pergrad.gradients import Blocks, SampleGradients
 from keras_pergrad.runs import Batch, Run, start
 
 DEFAULT_MEMORY_BUDGET = 2**30
@@ -84,7 +85,12 @@ def per_sample_gradients(
 
 
 def sample_gradients(
-    run: Run, engine: Engine, memory_budget: int, *, verify: bool = True
+    run: Run,
+    engine: Engine,
+    memory_budget: int,
+    *,
+    verify: bool = True,
+    refuse: Callable[[Separation], Blocks] = Separation.insisted,
 ) -> SampleGradients:
     """The sample gradients of a run that was recorded already.
 
@@ -92,11 +98,12 @@ def sample_gradients(
         run: the run.
         engine: how.
         memory_budget: bytes that one chunk of samples may need.
-        verify: whether contributions are refused where their losses do not add up to the batch's.
+        verify: whether contributions are refused where they do not add up to the batch gradient.
+        refuse: is given what is known of that, and answers the blocks to use.
     """
     blocks = engine.blocks(run, memory_budget)
     if run.of == "contribution" and (verify or run.is_opaque):
-        blocks = separated(blocks, run, engine.name)
+        blocks = refuse(separate(blocks, run, engine.name))
     return SampleGradients(blocks, unique_paths(run.variables), run.batch_term(), run.unconnected)
 
 

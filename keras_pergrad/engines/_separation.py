@@ -9,6 +9,7 @@ gradients, whichever one alone adds up to the batch's.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -19,6 +20,7 @@ from keras_pergrad.runs import Run
 
 # Losses and gradients agree to rounding errors of a sum of B terms in the compute dtype, with room;
 # in float64, too, as Keras' LoRA keeps to float32. What is told apart differs by its own size.
+_NAN = float("nan")
 _RTOL = {"float64": 1e-5, "float32": 1e-4, "bfloat16": 1e-1, "float16": 5e-2}
 
 
@@ -74,46 +76,78 @@ class _Scaled(Blocks):
         return Block(block.indices, losses, factors)
 
 
-def separated(blocks: Blocks, run: Run, engine: str) -> Blocks:
+@dataclass(frozen=True)
+class Separation:
+    """Contributions, and whether they are known.
+
+    Attributes:
+        blocks: the contributions, NaN where they are not known.
+        known: whether they are, a scalar bool.
+        failed: whether they are not although all gradients are finite: where loss scaling skips a
+            step, there is nothing to know.
+        refusal: what to say of that.
+    """
+
+    blocks: Blocks
+    known: tf.Tensor
+    failed: tf.Tensor
+    refusal: SeparationError
+
+    def insisted(self) -> Blocks:
+        """The blocks, if they are known.
+
+        Raises:
+            SeparationError: eagerly. In a graph an assertion says the same; under XLA, which has
+                none, the results are NaN.
+        """
+        if tf.executing_eagerly():
+            if not bool(self.known):
+                raise self.refusal
+            return self.blocks
+        stop = tf.debugging.Assert(~self.failed, [str(self.refusal)])
+        with tf.control_dependencies([] if stop is None else [stop]):
+            one = tf.where(self.failed, tf.constant(_NAN, tf.float64), tf.ones((), tf.float64))
+        return _Scaled(self.blocks, one)
+
+
+def separate(blocks: Blocks, run: Run, engine: str) -> Separation:
     """The blocks times the factor that makes the mean of the gradients the batch's.
 
     Where Keras' own losses do the reduction, their denominators are known and the factor has to be
     1: anything else means that samples interact. Costs one more backward pass of the batch.
-
-    Raises:
-        SeparationError: eagerly, where no such factor exists. In a graph an assertion says the
-            same; under XLA, which has none, the results are NaN.
     """
     size = tf.cast(tf.maximum(blocks.size, 1), tf.float64)
-    ours = _Sum(
-        _double(tf.reduce_sum(blocks.each(lambda block: block.losses))) / size,
-        _double(tf.reduce_sum(tf.abs(blocks.each(lambda block: block.losses)))) / size,
-        [_double(total) / size for total in blocks.total(_sums)],
-        tf.sqrt(tf.reduce_sum(blocks.each(_squared_norms)) / size),
-    )
+    ours = _taken_together(blocks, size)
     loss, gradients = run.batch_gradient(of_samples=True)
     batch = _double(loss), [_double(each) for each in gradients]
     candidates = (1 / size, size, tf.ones((), tf.float64)) if run.is_opaque else (1.0,)
-    factor, found = tf.constant(float("nan"), tf.float64), tf.constant(0)
+    factor, found = tf.constant(_NAN, tf.float64), tf.constant(0)
     for candidate in candidates:
         candidate = tf.cast(candidate, tf.float64)
         fits = _fits(candidate, ours, batch, _RTOL[run.compute_dtype])
         factor = tf.where(fits, candidate, factor)
         found += tf.cast(fits, tf.int32)
-    ambiguous = (found > 1) & (size > 1)
-    factor = tf.where(ambiguous, tf.constant(float("nan"), tf.float64), factor)
-    scale = ours.gradient_scale
-    finite = tf.math.is_finite(scale)
+    # Where all is zero every factor fits, and none makes a difference.
+    zero = (ours.gradient_scale == 0) & (tf.linalg.global_norm(batch[1]) == 0)
+    ambiguous = (found > 1) & (size > 1) & ~zero
+    factor = tf.where(ambiguous, tf.constant(_NAN, tf.float64), factor)
+    finite = tf.math.is_finite(ours.gradient_scale)
     if not run.is_opaque:  # the factor is known; with a NaN there is nothing to verify it by
         factor = tf.where(finite, factor, tf.ones_like(factor))
-    if tf.executing_eagerly() and bool(tf.math.is_nan(factor)):
-        raise _no_contributions(run, engine, bool(finite))
-    if tf.executing_eagerly() and not run.is_opaque:
-        return blocks
-    known = ~tf.math.is_nan(factor) | ~finite
-    stop = tf.debugging.Assert(known, [str(_no_contributions(run, engine, finite=True))])
-    with tf.control_dependencies([] if stop is None else [stop]):
-        return _Scaled(blocks, tf.identity(factor))
+    known = ~tf.math.is_nan(factor)
+    why = not tf.executing_eagerly() or bool(finite), tf.executing_eagerly() and bool(ambiguous)
+    refusal = _no_contributions(run, engine, finite=why[0], ambiguous=why[1])
+    scaled = _Scaled(blocks, factor) if run.is_opaque else blocks
+    return Separation(scaled, known, ~known & finite, refusal)
+
+
+def _taken_together(blocks: Blocks, size: tf.Tensor) -> _Sum:
+    return _Sum(
+        _double(tf.reduce_sum(blocks.each(lambda block: block.losses))) / size,
+        _double(tf.reduce_sum(tf.abs(blocks.each(lambda block: block.losses)))) / size,
+        [_double(total) / size for total in blocks.total(_sums)],
+        tf.sqrt(tf.reduce_sum(blocks.each(_squared_norms)) / size),
+    )
 
 
 def _sums(block: Block) -> list[tf.Tensor]:
@@ -128,25 +162,35 @@ def _double(value: tf.Tensor) -> tf.Tensor:
     return tf.cast(value, tf.float64)
 
 
-def _no_contributions(run: Run, engine: str, finite: bool) -> SeparationError:
+def _no_contributions(run: Run, engine: str, *, finite: bool, ambiguous: bool) -> SeparationError:
+    way_out = ""
     if not finite:
         why = (
             "A sample's gradient is not finite, and the model's own code reduces the loss, so that "
             "the samples' contributions cannot be told"
         )
+    elif ambiguous:
+        why = (
+            "The gradients of the samples add up to the batch gradient both as a mean and as a "
+            "sum, and the model's own code reduces the loss, so that a sample's contribution is "
+            "not known"
+        )
     elif run.is_opaque:
         why = (
             "The gradients of the samples add up to the batch gradient neither as a mean nor as a "
             "sum, and the model's own code reduces the loss, so that a sample's contribution is "
-            "not known. Let a keras.losses.Loss in `compile` do the reduction"
+            "not known"
         )
+        way_out = " Reduce it by a keras.losses.Loss in `compile`, which says how it does."
     else:
         why = (
             "The gradients of the samples do not add up to the batch gradient: the samples "
             "interact, in the model (BatchNormalization) or in the loss (Dice), and none has a "
-            "contribution of its own. Use engine='jacobian' where the model interacts"
+            "contribution of its own"
         )
+        if engine != "jacobian":
+            way_out = " Use engine='jacobian' where the model interacts."
     return SeparationError(
-        f"{why}, or of='own' for each sample's own gradient. "
+        f"{why}.{way_out} With of='own' you get each sample's own gradient. "
         f"Received: of='contribution', engine={engine!r}."
     )

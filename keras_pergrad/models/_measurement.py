@@ -73,9 +73,8 @@ class Measurement:
     def _after_step(self, model: keras.Model) -> None:
         for watch in self._watches.values():
             report = watch.look(model)
-            if report is not None:
-                self.report = report
-                watch.act(report)
+            self.report = report or self.report
+            watch.act(report)
 
 
 def _build(model: keras.Model, data: Any) -> None:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.aggregators import get_aggregator
-from keras_pergrad.engines import get_engine, sample_gradients
+from keras_pergrad.engines import Separation, get_engine, sample_gradients
 from keras_pergrad.equivalence import (
     Tolerance,
     badness,
@@ -25,6 +25,7 @@ from keras_pergrad.equivalence import (
     subject_of,
 )
 from keras_pergrad.errors import EquivalenceWarning
+from keras_pergrad.gradients import Blocks
 from keras_pergrad.models._settings import PerSample
 from keras_pergrad.models._watch import Watch
 from keras_pergrad.runs import Batch, Run, leaves, run_and_differentiate, without_loss_scale
@@ -81,24 +82,42 @@ def _aggregate(run: Run, gradients: list, settings: PerSample, watch: Watch) -> 
     engine = get_engine(settings.engine)
     unchecked = watch.off or watch.check.on_failure == "record"
     if engine.definition == "isolated" and unchecked:
-        _warn_of_batch_statistics(run)
-    g = sample_gradients(run.contributions(), engine, settings.memory_budget, verify=watch.off)
+        _warn_of_batch_statistics(run, engine.name)
+    known = tf.constant(True)
+
+    def refuse(separation: Separation) -> Blocks:
+        nonlocal known
+        known = separation.known
+        watch.refuse(_keras.replica_id(), separation.failed, separation.refusal)
+        return separation.blocks
+
+    g = sample_gradients(
+        run.contributions(), engine, settings.memory_budget, verify=watch.off, refuse=refuse
+    )
     scale = run.model.optimizer.scale_loss(tf.ones(()))
     aggregated = [each * tf.cast(scale, each.dtype) for each in aggregator.aggregate(g)]
     found = dict(zip(map(id, run.variables), aggregated, strict=True))
     return [
-        None if gradient is None else found.get(id(variable), gradient)
+        _where(known, found.get(id(variable)), gradient)
         for gradient, variable in zip(gradients, run.model.trainable_weights, strict=True)
     ]
 
 
-def _warn_of_batch_statistics(run: Run) -> None:
+def _where(known: tf.Tensor, aggregated: tf.Tensor | None, gradient: Any) -> Any:
+    """The batch gradient in the place of an aggregated one that does not exist."""
+    if gradient is None or aggregated is None:
+        return gradient
+    return tf.where(known, aggregated, tf.convert_to_tensor(gradient))
+
+
+def _warn_of_batch_statistics(run: Run, engine: str) -> None:
     """Warns, once a trace, where the mean of sample gradients is not the batch gradient."""
     for layer in layers_with_batch_statistics(run.model):
         warnings.warn(
             f"{layer.path!r} normalizes with the statistics of the batch, so that the mean of the "
             "sample gradients, which the aggregator applies, is not the batch gradient. Use "
-            "aggregator=None, engine='jacobian', or freeze the layer.",
+            "aggregator=None, or engine='jacobian' with check='off', or freeze the layer. "
+            f"Received: aggregator='mean', engine={engine!r}.",
             EquivalenceWarning,
             stacklevel=2,
         )

@@ -21,7 +21,7 @@ from keras_pergrad.equivalence import (
     explained,
     judge,
 )
-from keras_pergrad.errors import EquivalenceError, EquivalenceWarning
+from keras_pergrad.errors import EquivalenceError, EquivalenceWarning, PerGradError
 from keras_pergrad.models._settings import EquivalenceCheck
 
 
@@ -35,6 +35,7 @@ class Watch:
     def __init__(self, check: EquivalenceCheck, replicas: int, variables: int):
         self.check = check
         self.subject: Subject | None = None
+        self._refusals: list[PerGradError] = []
         self._slots = [_Slot(variables) for _ in range(replicas)]
 
     def turn(self, replica: int) -> tf.Variable:
@@ -55,6 +56,14 @@ class Watch:
         """Keeps the evidence of this step if none since the last look is worse."""
         self._slots[replica].keep(evidence, badness)
 
+    def refuse(self, replica: int, failed: tf.Tensor, refusal: PerGradError) -> None:
+        """Notes that what was asked of this step does not exist, if `failed`."""
+        number = next((k for k, r in enumerate(self._refusals) if str(r) == str(refusal)), None)
+        if number is None:
+            number = len(self._refusals)
+            self._refusals.append(refusal)
+        self._slots[replica].refuse(failed, number + 1)
+
     def step_done(self, replica: int) -> None:
         """Counts a training step."""
         self.turn(replica).assign_add(1)
@@ -68,18 +77,24 @@ class Watch:
         worst = min(reports, key=lambda report: report.equivalent, default=None)
         return None if worst is None else explained(worst, model)
 
-    def act(self, report: EquivalenceReport) -> None:
-        """Raises or warns of a failed check, as asked.
+    def act(self, report: EquivalenceReport | None) -> None:
+        """Raises or warns of a failed check, as asked; and of a step that was refused, always.
 
         Raises:
             EquivalenceError: the check failed and `on_failure="raise"`.
+            PerGradError: the aggregator's gradient does not exist.
         """
-        if report.equivalent:
-            return
+        numbers = [slot.take_refusal() for slot in self._slots]
+        if report is not None and not report.equivalent:
+            self._tell(report)
+        for number in filter(None, numbers):
+            raise self._refusals[number - 1]
+
+    def _tell(self, report: EquivalenceReport) -> None:
         if self.check.on_failure == "raise":
             raise EquivalenceError(report)
         if self.check.on_failure == "warn":
-            warnings.warn(str(report), EquivalenceWarning, stacklevel=5)
+            warnings.warn(str(report), EquivalenceWarning, stacklevel=6)
 
 
 class _Slot:
@@ -90,6 +105,17 @@ class _Slot:
         self._table = tf.Variable(tf.zeros([2, variables, 5], tf.float64), trainable=False)
         self._coupling = tf.Variable(tf.zeros([4], tf.float64), trainable=False)
         self._counts = tf.Variable(tf.zeros([11], tf.int32), trainable=False)
+        self._refusal = tf.Variable(0, trainable=False, dtype=tf.int32)
+
+    def refuse(self, failed: tf.Tensor, number: int) -> None:
+        self._refusal.assign(tf.where(failed, number, self._refusal))
+
+    def take_refusal(self) -> int:
+        """The number of the refusal since the last look, 0 for none."""
+        number = int(self._refusal.numpy())
+        if number:
+            self._refusal.assign(0)
+        return number
 
     def keep(self, evidence: Evidence, badness: tf.Tensor) -> None:
         worse = badness > self._badness
