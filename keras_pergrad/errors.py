@@ -41,5 +41,9 @@ class EquivalenceError(AssertionError):
         super().__init__(str(report))
 
 
-class EquivalenceWarning(UserWarning):
+class PerGradWarning(UserWarning):
+    """Something about the model that a person should know, and that stops nothing."""
+
+
+class EquivalenceWarning(PerGradWarning):
     """What `EquivalenceError` says, where only a warning was asked for."""

@@ -3,6 +3,7 @@
 from keras_pergrad.engines._alone import why_not_alone
 from keras_pergrad.engines._api import (
     DEFAULT_MEMORY_BUDGET,
+    expect_memory_budget,
     get_engine,
     per_sample_gradients,
     sample_gradients,
@@ -21,6 +22,7 @@ __all__ = [
     "Loop",
     "Separation",
     "Vectorized",
+    "expect_memory_budget",
     "get_engine",
     "one_by_one",
     "per_sample_gradients",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from keras_pergrad.engines._jacobian import Jacobian
 from keras_pergrad.engines._loop import Loop
 from keras_pergrad.engines._separation import Separation, separate
 from keras_pergrad.engines._vectorized import Vectorized
-from keras_pergrad.errors import PerGradError
+from keras_pergrad.errors import PerGradError, PerGradWarning
 from keras_pergrad.gradients import Blocks, SampleGradients
 from keras_pergrad.runs import Batch, Run, start
 
@@ -80,8 +81,23 @@ def per_sample_gradients(
     """
     if of not in ("contribution", "own"):
         raise PerGradError(f"`of` is 'contribution' or 'own'. Received: of={of!r}.")
+    expect_memory_budget(memory_budget)
     run = start(model, Batch.of(x, y, sample_weight), training=training, of=of)
     return sample_gradients(run, get_engine(engine), memory_budget)
+
+
+def expect_memory_budget(memory_budget: Any) -> None:
+    """Refuses what is no number of bytes.
+
+    Raises:
+        PerGradError: it is not a positive whole number.
+    """
+    whole = isinstance(memory_budget, int) and not isinstance(memory_budget, bool)
+    if not whole or memory_budget <= 0:
+        raise PerGradError(
+            "`memory_budget` is a positive number of bytes. "
+            f"Received: memory_budget={memory_budget!r}."
+        )
 
 
 def sample_gradients(
@@ -102,6 +118,14 @@ def sample_gradients(
         refuse: is given what is known of that, and answers the blocks to use.
     """
     blocks = engine.blocks(run, memory_budget)
+    for path in run.untracked:
+        warnings.warn(
+            f"The weight {path!r} is read but not tracked by the model, so that nothing trains it. "
+            "Make it in `__init__` or `build`, and keep it in an attribute that Keras sees. "
+            f"Received: model={run.model.name!r}.",
+            PerGradWarning,
+            stacklevel=3,
+        )
     if run.of == "contribution" and (verify or run.is_opaque):
         blocks = refuse(separate(blocks, run, engine.name))
     return SampleGradients(blocks, unique_paths(run.variables), run.batch_term(), run.unconnected)

@@ -59,14 +59,20 @@ def plan_chunks(run: Run, body: Body, engine: str, budget: int) -> Chunked:
         return losses, [tf.ensure_shape(g, [None, *weight.shape]) for g, weight in pairs]
 
     if not tf.executing_eagerly():
-        return Chunked(rows, run.size, stacked_bytes(graph), budget)
+        return _noted(run, Chunked(rows, run.size, stacked_bytes(graph), budget))
     compiled = _keras.compiled(rows)
 
     def refusing_rows(indices: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with refusing(engine, running=True):
             return compiled(indices)
 
-    return Chunked(refusing_rows, run.size, stacked_bytes(graph), budget)
+    return _noted(run, Chunked(refusing_rows, run.size, stacked_bytes(graph), budget))
+
+
+def _noted(run: Run, blocks: Chunked) -> Chunked:
+    """Leaves word of the chunks, for the report."""
+    run.in_chunks = blocks.in_chunks
+    return blocks
 
 
 def stacked_bytes(graph: tf.Graph) -> int:

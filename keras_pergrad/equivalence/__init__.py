@@ -11,7 +11,7 @@ from keras_pergrad.equivalence._judge import Subject, judge
 from keras_pergrad.equivalence._probe import Coupling
 from keras_pergrad.equivalence._ratios import badness
 from keras_pergrad.equivalence._report import Cause, EquivalenceReport, Finding, VariableRow
-from keras_pergrad.equivalence._tolerance import Tolerance
+from keras_pergrad.equivalence._tolerance import Tolerance, expect_rtol
 from keras_pergrad.equivalence.causes import find_causes, layers_with_batch_statistics
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "assert_equivalent",
     "badness",
     "check_equivalence",
+    "expect_rtol",
     "explained",
     "find_causes",
     "gather_evidence",

@@ -12,6 +12,7 @@ from keras_pergrad import _keras
 from keras_pergrad.engines import (
     DEFAULT_MEMORY_BUDGET,
     Engine,
+    expect_memory_budget,
     get_engine,
     sample_gradients,
     unique_paths,
@@ -20,7 +21,7 @@ from keras_pergrad.engines import (
 from keras_pergrad.equivalence._evidence import gather_evidence, pick
 from keras_pergrad.equivalence._judge import Subject, judge
 from keras_pergrad.equivalence._report import EquivalenceReport
-from keras_pergrad.equivalence._tolerance import Tolerance
+from keras_pergrad.equivalence._tolerance import Tolerance, expect_rtol
 from keras_pergrad.equivalence.causes import find_causes
 from keras_pergrad.errors import DataError, EquivalenceError, PerGradError, SeparationError
 from keras_pergrad.runs import (
@@ -71,6 +72,8 @@ def check_equivalence(
             "A check returns numbers, and inside a tf.function there are none yet. Call it "
             "outside, or let `fit` check with `per_sample`. Received: a call while tracing."
         )
+    expect_memory_budget(memory_budget)
+    expect_rtol(rtol)
     batch, engine = Batch.of(x, y, sample_weight), get_engine(engine)
     if batch.size == 0:
         raise DataError("An empty batch has no gradient to compare. Received: a batch of size 0.")
@@ -147,6 +150,7 @@ def subject_of(run: Run, engine: Engine, tolerance: Tolerance) -> Subject:
         why_not_alone(run),
         None if run.batch.is_dense else "ragged and sparse rows are not changed",
         run.remarks,
+        run.in_chunks,
     )
 
 

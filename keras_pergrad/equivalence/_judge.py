@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -26,6 +27,7 @@ class Subject:
         no_oracle: why no sample can be run alone, or None.
         no_probe: why no sample can be changed, or None.
         remarks: what else tracing found.
+        in_chunks: from the number of samples to how they were cut into chunks, in words, or None.
     """
 
     model: keras.Model
@@ -38,6 +40,7 @@ class Subject:
     no_oracle: str | None
     no_probe: str | None
     remarks: list[str]
+    in_chunks: Callable[[int], str | None] | None
 
 
 def judge(evidence: Evidence, step: int | None, subject: Subject) -> EquivalenceReport:
@@ -63,8 +66,14 @@ def judge(evidence: Evidence, step: int | None, subject: Subject) -> Equivalence
         non_finite_indices=[int(k) for k in np.asarray(evidence.non_finite_indices)[:count]],
         step=step,
         unconnected=subject.unconnected,
-        remarks=subject.remarks + _where_not_finite(evidence, subject),
+        remarks=subject.remarks + _chunks(evidence, subject) + _where_not_finite(evidence, subject),
     )
+
+
+def _chunks(evidence: Evidence, subject: Subject) -> list[str]:
+    """Says that the batch did not fit the memory budget at once."""
+    said = subject.in_chunks and subject.in_chunks(int(evidence.size))
+    return [f"A batch of sample gradients {said}."] if said else []
 
 
 def _where_not_finite(evidence: Evidence, subject: Subject) -> list[str]:

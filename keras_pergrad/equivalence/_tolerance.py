@@ -4,8 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from typing import Any
+
+from keras_pergrad.errors import PerGradError
+
 _DEFAULTS = {"float64": 1e-10, "float32": 1e-5, "bfloat16": 3e-2, "float16": 5e-3}
 _EPSILON = {"float64": 2.2e-16, "float32": 1.2e-7, "bfloat16": 7.8e-3, "float16": 9.8e-4}
+
+
+def expect_rtol(rtol: Any) -> None:
+    """Refuses what is no relative tolerance.
+
+    Raises:
+        PerGradError: it is neither None nor a positive number.
+    """
+    number = isinstance(rtol, (int, float)) and not isinstance(rtol, bool)
+    if rtol is not None and not (number and 0 < rtol < float("inf")):
+        raise PerGradError(
+            "`rtol` is a positive number, or None for that of the dtype that the model computes "
+            f"in. Received: rtol={rtol!r}."
+        )
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,7 @@ class Tolerance:
     @classmethod
     def of(cls, dtype: str, rtol: float | None = None) -> Tolerance:
         """The tolerance for models that compute in `dtype`, or the one that was asked for."""
+        expect_rtol(rtol)
         if rtol is not None:
             return cls(rtol, dtype, "it was asked for")
         value = _DEFAULTS[dtype]

@@ -80,10 +80,15 @@ class Chunked(Blocks):
         """What it needs, in words: `needs 41.2 GB (...), budget 8 GB: chunks of 96`."""
         if not isinstance(self.size, int):
             return f"each sample needs {_large(self.bytes_each)}: chunks of at most {self.chunk}"
-        needs = f"needs {_large(self.size * self.bytes_each)}"
-        counted = f"(B={self.size} × {_large(self.bytes_each)})"
-        chunks = "one chunk" if self.fits else f"chunks of {self.chunk}"
-        return f"{needs} {counted}, budget {_large(self.budget)}: {chunks}"
+        return self.in_chunks(self.size) or f"{self._needs(self.size)}: one chunk"
+
+    def in_chunks(self, size: int) -> str | None:
+        """That `size` samples do not fit the budget at once, in words; None where they do."""
+        return None if size <= self.chunk else f"{self._needs(size)}: chunks of {self.chunk}"
+
+    def _needs(self, size: int) -> str:
+        counted = f"(B={size} × {_large(self.bytes_each)})"
+        return f"needs {_large(size * self.bytes_each)} {counted}, budget {_large(self.budget)}"
 
     @property
     def fits(self) -> bool | tf.Tensor:

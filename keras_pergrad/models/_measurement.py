@@ -64,7 +64,11 @@ class Measurement:
             self.begin(model)
 
         def measured(iterator: Any) -> Any:
-            logs = function(iterator)
+            try:
+                logs = function(iterator)
+            except tf.errors.InvalidArgumentError:  # ours says more, if it was we who stopped
+                self._after_step(model)
+                raise
             self._after_step(model)
             return logs
 

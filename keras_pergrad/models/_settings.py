@@ -8,7 +8,8 @@ from typing import Any, Literal
 import keras
 
 from keras_pergrad.aggregators import get_aggregator
-from keras_pergrad.engines import DEFAULT_MEMORY_BUDGET, get_engine
+from keras_pergrad.engines import DEFAULT_MEMORY_BUDGET, expect_memory_budget, get_engine
+from keras_pergrad.equivalence import expect_rtol
 from keras_pergrad.errors import PerGradError
 
 OnFailure = Literal["raise", "warn", "record"]
@@ -42,6 +43,7 @@ class EquivalenceCheck:
                 "`on_failure` is 'raise', 'warn' or 'record'. "
                 f"Received: on_failure={self.on_failure!r}."
             )
+        expect_rtol(self.rtol)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, for saving."""
@@ -72,19 +74,17 @@ class PerSample:
     def __post_init__(self):
         get_engine(self.engine)
         get_aggregator(self.aggregator)
-        if not _is_whole(self.memory_budget) or self.memory_budget <= 0:
-            raise PerGradError(
-                "`memory_budget` is a positive number of bytes. "
-                f"Received: memory_budget={self.memory_budget!r}."
-            )
+        expect_memory_budget(self.memory_budget)
         self.equivalence_check()
 
     def equivalence_check(self) -> EquivalenceCheck:
         """`check` and `on_failure` as one `EquivalenceCheck`."""
         if isinstance(self.check, EquivalenceCheck):
             return self.check
-        every = {"off": 0, "always": 1}.get(self.check, self.check)
-        if isinstance(every, bool) or (isinstance(every, str) and every != "first"):
+        every = self.check
+        if isinstance(every, str):
+            every = {"off": 0, "always": 1}.get(every, every)
+        if every != "first" and not (_is_whole(every) and every >= 0):
             raise PerGradError(
                 "`check` is 'off', 'first', 'always', a number of steps or an EquivalenceCheck. "
                 f"Received: check={self.check!r}."

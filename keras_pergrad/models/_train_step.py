@@ -37,9 +37,8 @@ def measured_train_step(
     model: keras.Model, data: Any, settings: PerSample, watch: Watch
 ) -> dict[str, Any]:
     """One training step, with what `settings` ask for; returns the metrics, as Keras does."""
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    batch = Batch(x, y, sample_weight)
-    batch.check()
+    batch = _fitting(Batch(*keras.utils.unpack_x_y_sample_weight(data)), watch)
+    x, y, sample_weight = batch.x, batch.y, batch.sample_weight
     run, loss, gradients = run_and_differentiate(model, batch, of="own")
     _keras.track_loss(model, loss, tf.shape(leaves(x)[0])[0])
     if not watch.off:
@@ -47,6 +46,19 @@ def measured_train_step(
     applied = _aggregate(run, gradients, settings, watch)
     model.optimizer.apply_gradients(list(zip(applied, model.trainable_weights, strict=True)))
     return model.compute_metrics(x, y, run.y_pred, sample_weight=sample_weight)
+
+
+def _fitting(batch: Batch, watch: Watch) -> Batch:
+    """The batch, which stops the step if its leaves differ in their numbers of samples.
+
+    Raises:
+        DataError: by what is known while tracing. What the step shows is raised by the host.
+    """
+    batch.check()
+    sizes = batch.sizes()
+    differ = tf.reduce_any(sizes != sizes[0])
+    watch.refuse(_keras.replica_id(), differ, batch.different_sizes, sizes)
+    return batch.after([tf.debugging.Assert(~differ, ["different numbers of samples:", sizes])])
 
 
 def _check(run: Run, gradients: list, settings: PerSample, watch: Watch) -> None:
@@ -88,7 +100,7 @@ def _aggregate(run: Run, gradients: list, settings: PerSample, watch: Watch) -> 
     def refuse(separation: Separation) -> Blocks:
         nonlocal known
         known = separation.known
-        watch.refuse(_keras.replica_id(), separation.failed, separation.refusal)
+        watch.refuse(_keras.replica_id(), separation.failed, lambda _: separation.refusal)
         return separation.blocks
 
     g = sample_gradients(

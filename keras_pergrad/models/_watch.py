@@ -7,6 +7,7 @@ So the evidence is put into variables of no model, and judged after each call of
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -25,6 +26,11 @@ from keras_pergrad.errors import EquivalenceError, EquivalenceWarning, PerGradEr
 from keras_pergrad.models._settings import EquivalenceCheck
 
 
+# How many numbers a refusal can speak of: the leaves of a batch. XLA wants variables of one shape.
+_NUMBERS = 64
+Refusal = Callable[[np.ndarray], PerGradError]
+
+
 class Watch:
     """The evidence of the checks of one compiled model, one slot a replica.
 
@@ -35,7 +41,7 @@ class Watch:
     def __init__(self, check: EquivalenceCheck, replicas: int, variables: int):
         self.check = check
         self.subject: Subject | None = None
-        self._refusals: list[PerGradError] = []
+        self._refusals: list[Refusal] = []
         self._slots = [_Slot(variables) for _ in range(replicas)]
 
     def turn(self, replica: int) -> tf.Variable:
@@ -56,13 +62,19 @@ class Watch:
         """Keeps the evidence of this step if none since the last look is worse."""
         self._slots[replica].keep(evidence, badness)
 
-    def refuse(self, replica: int, failed: tf.Tensor, refusal: PerGradError) -> None:
-        """Notes that what was asked of this step does not exist, if `failed`."""
-        number = next((k for k, r in enumerate(self._refusals) if str(r) == str(refusal)), None)
-        if number is None:
-            number = len(self._refusals)
-            self._refusals.append(refusal)
-        self._slots[replica].refuse(failed, number + 1)
+    def refuse(
+        self, replica: int, failed: tf.Tensor, refusal: Refusal, numbers: tf.Tensor | None = None
+    ) -> None:
+        """Notes that this step cannot be what was asked for, if `failed`.
+
+        Args:
+            replica: where.
+            failed: a scalar bool.
+            refusal: from `numbers` to the error that the host raises.
+            numbers: what the error speaks of, `[n]`, int32.
+        """
+        self._refusals.append(refusal)
+        self._slots[replica].refuse(failed, len(self._refusals), numbers)
 
     def step_done(self, replica: int) -> None:
         """Counts a training step."""
@@ -84,11 +96,12 @@ class Watch:
             EquivalenceError: the check failed and `on_failure="raise"`.
             PerGradError: the aggregator's gradient does not exist.
         """
-        numbers = [slot.take_refusal() for slot in self._slots]
+        refused = [slot.take_refusal() for slot in self._slots]
         if report is not None and not report.equivalent:
             self._tell(report)
-        for number in filter(None, numbers):
-            raise self._refusals[number - 1]
+        for number, numbers in refused:
+            if number:
+                raise self._refusals[number - 1](numbers)
 
     def _tell(self, report: EquivalenceReport) -> None:
         if self.check.on_failure == "raise":
@@ -106,16 +119,21 @@ class _Slot:
         self._coupling = tf.Variable(tf.zeros([4], tf.float64), trainable=False)
         self._counts = tf.Variable(tf.zeros([11], tf.int32), trainable=False)
         self._refusal = tf.Variable(0, trainable=False, dtype=tf.int32)
+        self._numbers = tf.Variable(tf.zeros([_NUMBERS], tf.int32), trainable=False)
 
-    def refuse(self, failed: tf.Tensor, number: int) -> None:
+    def refuse(self, failed: tf.Tensor, number: int, numbers: tf.Tensor | None) -> None:
         self._refusal.assign(tf.where(failed, number, self._refusal))
+        if numbers is not None:
+            numbers = tf.cast(numbers[:_NUMBERS], tf.int32)
+            numbers = tf.pad(numbers, [[0, _NUMBERS - numbers.shape[0]]])
+            self._numbers.assign(tf.where(failed, numbers, self._numbers))
 
-    def take_refusal(self) -> int:
-        """The number of the refusal since the last look, 0 for none."""
+    def take_refusal(self) -> tuple[int, np.ndarray]:
+        """The number of the refusal since the last look, 0 for none, and its numbers."""
         number = int(self._refusal.numpy())
         if number:
             self._refusal.assign(0)
-        return number
+        return number, self._numbers.numpy()
 
     def keep(self, evidence: Evidence, badness: tf.Tensor) -> None:
         worse = badness > self._badness

@@ -53,18 +53,34 @@ class Batch:
         return batch
 
     def check(self) -> None:
-        """Compares the leading sizes that are known while tracing."""
+        """Compares the leading sizes that are known while tracing.
+
+        Raises:
+            DataError: there are no inputs, or two sizes differ.
+        """
         sizes = {name: _known_sizes(part) for name, part in self._parts()}
         found = {size for each in sizes.values() for size in each}
         if not leaves(self.x):
             raise DataError("A batch needs inputs to know its samples by. Received: x=None.")
         if len(found) > 1:
-            shown = {name: _one_or_all(each) for name, each in sizes.items() if each}
-            raise DataError(
-                "The parts of a batch have different numbers of samples, and Keras would repeat "
-                "the shorter ones or stop in the middle of a step. Give every leaf the same "
-                f"leading size. Received: {shown}."
-            )
+            raise _different_sizes(sizes)
+
+    def sizes(self) -> tf.Tensor:
+        """The leading sizes of all leaves while the model runs, `[leaves]`."""
+        return tf.stack([_size(leaf) for _, part in self._parts() for leaf in leaves(part)])
+
+    def different_sizes(self, sizes: np.ndarray) -> DataError:
+        """What to say of `sizes()` that are not all the same."""
+        rest = [int(size) for size in sizes]  # of a batch with very many leaves, the first ones
+        counts = {name: len(leaves(part)) for name, part in self._parts()}
+        return _different_sizes(
+            {name: [rest.pop(0) for _ in range(count) if rest] for name, count in counts.items()}
+        )
+
+    def after(self, operations: list[Any]) -> Batch:
+        """The same batch, which waits for `operations`."""
+        with tf.control_dependencies([each for each in operations if each is not None]):
+            return Batch(*(map_leaves(tf.identity, part) for _, part in self._parts()))
 
     def _parts(self) -> Iterable[tuple[str, Any]]:
         return ("x", self.x), ("y", self.y), ("sample_weight", self.sample_weight)
@@ -72,13 +88,7 @@ class Batch:
     @property
     def size(self) -> int | tf.Tensor:
         """The number of samples: a Python number where it is known, else a scalar tensor."""
-        first = leaves(self.x)[0]
-        known = first.shape[0]
-        if known is not None:
-            return int(known)
-        if isinstance(first, tf.SparseTensor):
-            return tf.cast(first.dense_shape[0], tf.int32)
-        return tf.shape(first)[0] if isinstance(first, tf.Tensor) else first.nrows(tf.int32)
+        return _size(leaves(self.x)[0])
 
     def rows(self, indices: tf.Tensor) -> Batch:
         """The batch of the samples at `indices [b]`, in that order."""
@@ -108,6 +118,24 @@ def take(leaf: Any, indices: tf.Tensor) -> Any:
     row = tf.sparse.slice(leaf, start, tf.concat([[1], rest], axis=0))
     row.set_shape([1, *leaf.shape[1:]])
     return row
+
+
+def _size(leaf: Any) -> int | tf.Tensor:
+    known = leaf.shape[0]
+    if known is not None:
+        return int(known)
+    if isinstance(leaf, tf.SparseTensor):
+        return tf.cast(leaf.dense_shape[0], tf.int32)
+    return tf.shape(leaf)[0] if isinstance(leaf, tf.Tensor) else leaf.nrows(tf.int32)
+
+
+def _different_sizes(sizes: dict[str, list[int]]) -> DataError:
+    shown = {name: _one_or_all(each) for name, each in sizes.items() if each}
+    return DataError(
+        "The parts of a batch have different numbers of samples, and Keras would repeat the "
+        "shorter ones or stop in the middle of a step. Give every leaf the same leading size. "
+        f"Received: {shown}."
+    )
 
 
 def _to_tensor(leaf: Any) -> Any:

@@ -21,7 +21,13 @@ from keras_pergrad.runs._batch import Batch, map_leaves, take
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._replay import Replay
 from keras_pergrad.runs._sandbox import Sandbox
-from keras_pergrad.runs._tape import LossAndGradients, State, differentiate, summed
+from keras_pergrad.runs._tape import (
+    UNTRACKED,
+    LossAndGradients,
+    State,
+    differentiate,
+    summed,
+)
 from keras_pergrad.runs._terms import depending_on, expect_rows, owned, row_of_term
 
 
@@ -51,6 +57,8 @@ class Run:
             after the backward pass, so that float16 gradients neither over- nor underflow.
         unconnected: path → reason of the weights that no gradient reached; filled by tracing.
         remarks: what else tracing found that a person should know.
+        in_chunks: from a number of samples to how they are cut into chunks, in words; None where
+            they are not, or nothing is known of it.
     """
 
     model: keras.Model
@@ -65,6 +73,7 @@ class Run:
     gradient_scale: tf.Tensor | None = None
     unconnected: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    in_chunks: Callable[[int], str | None] | None = None
 
     # --- what is known about it ---
 
@@ -89,6 +98,11 @@ class Run:
         used = {layer.compute_dtype for layer in _keras.layers_of(self.model)}
         coarse_first = ("float16", "bfloat16", "float32", "float64")
         return next((dtype for dtype in coarse_first if dtype in used), "float32")
+
+    @property
+    def untracked(self) -> list[str]:
+        """Paths of trainable weights that the run reads and nothing trains; filled by tracing."""
+        return [path for path, reason in self.unconnected.items() if reason == UNTRACKED]
 
     @property
     def is_opaque(self) -> bool:

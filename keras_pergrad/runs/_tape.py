@@ -17,7 +17,7 @@ LossAndGradients = tuple[tf.Tensor, list[tf.Tensor]]
 
 _CUT = "read, but every way to the loss is cut (stop_gradient, an integer, argmax)"
 _UNREAD = "never read in the forward pass"
-_UNTRACKED = (
+UNTRACKED = (
     "the model does not track it, so that nothing trains it (made in `call`, or kept in a list "
     "that Keras does not see)"
 )
@@ -48,7 +48,7 @@ def differentiate(
     versions = box.versions(variables)
     parts = tape.gradient(scaled, versions)
     if unconnected is not None:
-        unconnected.update(dict.fromkeys(sorted(box.untracked), _UNTRACKED))
+        unconnected.update(dict.fromkeys(sorted(box.untracked), UNTRACKED))
         unconnected.update(_without_gradient(variables, parts, box))
     gradients = [_total(part, each) for part, each in zip(parts, versions, strict=True)]
     if scale is not None:
