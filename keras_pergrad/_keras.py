@@ -116,6 +116,19 @@ def intercept(*, draw: Hook | None = None, reduce: Hook | None = None) -> Iterat
         _active.hooks = outer
 
 
+@contextlib.contextmanager
+def writes_remembered() -> Iterator[dict[int, tuple[keras.Variable, tf.Tensor]]]:
+    """Every variable that this thread assigns inside, by its id, with its value before."""
+    _install()
+    written: dict[int, tuple[keras.Variable, tf.Tensor]] = {}
+    outer = getattr(_active, "written", ())
+    _active.written = (*outer, written)
+    try:
+        yield written
+    finally:
+        _active.written = outer
+
+
 def _sandbox() -> Any:
     """The sandbox that this thread runs in, or None."""
     scope = get_global_attribute("stateless_scope")
@@ -135,10 +148,22 @@ def _install() -> None:
             for name in names:
                 setattr(module, name, _drawing(getattr(module, name)))
         keras_loss.reduce_weighted_values = _reducing(keras_loss.reduce_weighted_values)
+        keras.Variable._direct_assign = _remembering(keras.Variable._direct_assign)
         Function.__call__ = _traced_afresh(Function.__call__)
         for name in ("_eager_mode_decorator", "_graph_mode_decorator"):
             setattr(custom_gradient, name, _guarded(getattr(custom_gradient, name)))
         _installed = True
+
+
+def _remembering(original: Callable) -> Callable:
+    @functools.wraps(original)
+    def wrapper(self, value):
+        for written in getattr(_active, "written", ()):
+            if id(self) not in written:
+                written[id(self)] = (self, tf.identity(tf.convert_to_tensor(self)))
+        return original(self, value)
+
+    return wrapper
 
 
 def _traced_afresh(original: Callable) -> Callable:
@@ -503,27 +528,66 @@ def _outermost(tensor: Any, graph: Any) -> Any:
 
 
 def rows_of_attributes(
-    model: keras.Model, before: dict[int, dict[str, Any]], size: Any, rows: Callable[[Any], Any]
+    model: keras.Model, before: list[tf.Tensor], size: Any, rows: Callable[[Any], Any]
 ) -> None:
     """Cuts what a forward pass has left on its layers: tensors with one row a sample.
 
     Args:
         model: the model, between its forward pass and its loss.
-        before: the attributes of each layer before the forward pass, by the layer's id.
+        before: what `tensors_held` answered before the forward pass.
         size: the number of samples, or None where it is unknown while tracing.
         rows: takes the rows of a tensor.
     """
+    old = {id(tensor) for tensor in before}
+
+    def row(value: Any) -> Any:
+        is_batch = isinstance(value, tf.Tensor) and value.shape.rank and value.shape[0] == size
+        return cut(value, rows) if is_batch and id(value) not in old else value
+
     for layer in layers_of(model):
-        for name, value in list(layer.__dict__.items()):
-            changed = before.get(id(layer), {}).get(name) is not value
-            is_batch = isinstance(value, tf.Tensor) and value.shape.rank and value.shape[0] == size
-            if changed and is_batch:
-                layer.__dict__[name] = cut(value, rows)
+        _replace_inside(layer.__dict__, row)
 
 
-def attributes_of(model: keras.Model) -> dict[int, dict[str, Any]]:
-    """The attributes of each layer, by the layer's id."""
-    return {id(layer): dict(layer.__dict__) for layer in layers_of(model)}
+def tensors_held(model: keras.Model) -> list[tf.Tensor]:
+    """The tensors that layers hold in attributes, and in containers among them."""
+    held: list[tf.Tensor] = []
+
+    def note(value: Any) -> Any:
+        if isinstance(value, tf.Tensor):
+            held.append(value)
+        return value
+
+    for layer in layers_of(model):
+        _replace_inside(layer.__dict__, note)
+    return held
+
+
+def _replace_inside(attributes: dict[str, Any], replace: Callable[[Any], Any], depth: int = 4):
+    """Puts `replace(value)` in the place of every value, in containers and helpers as well."""
+    for name, value in list(attributes.items()):
+        new = _replaced(value, replace, depth)
+        if new is not value:
+            attributes[name] = new
+
+
+def _replaced(value: Any, replace: Callable[[Any], Any], depth: int) -> Any:
+    """`replace(value)`; containers keep their identity, but for tuples, which are made anew."""
+    if not depth:
+        return value
+    if _is_plain_object(value):
+        _replace_inside(value.__dict__, replace, depth - 1)
+    elif isinstance(value, (list, collections.deque)):
+        new: Any = [_replaced(each, replace, depth - 1) for each in value]
+        if not _same(value, new):
+            _refill(value, new)
+    elif isinstance(value, dict):
+        new = {key: _replaced(each, replace, depth - 1) for key, each in value.items()}
+        if not _same(value, new):
+            _refill(value, new)
+    elif type(value) is tuple:
+        new = tuple(_replaced(each, replace, depth - 1) for each in value)
+        return value if _same(value, new) else new
+    return replace(value)
 
 
 def raw_variables(model: keras.Model) -> list[tf.Variable]:
@@ -596,10 +660,31 @@ def unroll_recurrent_layers(model: keras.Model) -> None:
     """Makes recurrent layers step unrolled, to be undone by `attributes_kept`.
 
     Unrolled while tracing, a recurrent layer is the same computation without a loop: what
-    `tf.vectorized_map` (tensorflow issue 43904) and XLA need.
+    `tf.vectorized_map` (tensorflow issue 43904) and XLA need. Backward ones are turned round first.
     """
     for layer in recurrent_layers(model):
         layer.__dict__["unroll"] = True
+        if layer.go_backwards:
+            layer.__dict__["inner_loop"] = _reversed_first(layer, layer.inner_loop)
+
+
+def _reversed_first(layer: keras.Layer, original: Callable) -> Callable:
+    """A backward layer's loop as a forward one over reversed time.
+
+    Keras 3.15 unrolls a backward layer with a mask wrongly: it zeroes the reversed outputs by the
+    mask in its old order (`zero_output_for_mask`, which Bidirectional sets).
+    """
+
+    def inner_loop(sequences, initial_state, mask, training=False):
+        layer.__dict__["go_backwards"] = False
+        try:
+            sequences = keras.ops.flip(sequences, axis=1)
+            mask = None if mask is None else keras.ops.flip(mask, axis=1)
+            return original(sequences, initial_state, mask, training=training)
+        finally:
+            layer.__dict__["go_backwards"] = True
+
+    return inner_loop
 
 
 # --- Converters of `tf.vectorized_map` -----------------------------------------------------------

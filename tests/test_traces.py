@@ -119,9 +119,21 @@ def test_nothing_stays_on_layers_or_in_variables(engine):
 def test_a_weight_that_the_model_does_not_track_is_named():
     weight = keras.Variable(np.ones(3, "float32"), name="lost")
     model, (x, y) = _model(Untracked(lambda: weight)), _batch()
-    report = pg.check_equivalence(model, x, y)
+    with pytest.warns(pg.PerGradWarning, match="'lost'"):
+        report = pg.check_equivalence(model, x, y)
     assert any("lost" in path for path in report.unconnected)
     assert "does not track" in str(report)
+
+
+def test_fit_warns_once_of_a_weight_that_the_model_does_not_track():
+    weight = keras.Variable(np.ones(3, "float32"), name="lost")
+    inner, (x, y) = _model(Untracked(lambda: weight)), _batch()
+    model = pg.PerGradModel(inner.inputs, inner.outputs[0])
+    model.compile("sgd", "mse", per_sample=pg.PerSample(check="always"))
+    with pytest.warns(pg.PerGradWarning) as caught:
+        model.fit(x, y, batch_size=2, epochs=3, verbose=0)
+    assert len(caught) == 1 and "'lost'" in str(caught[0].message)
+    assert model.equivalence_report.equivalent
 
 
 def test_an_error_in_the_middle_leaves_the_model_as_it_was():

@@ -118,17 +118,23 @@ def sample_gradients(
         refuse: is given what is known of that, and answers the blocks to use.
     """
     blocks = engine.blocks(run, memory_budget)
-    for path in run.untracked:
-        warnings.warn(
-            f"The weight {path!r} is read but not tracked by the model, so that nothing trains it. "
-            "Make it in `__init__` or `build`, and keep it in an attribute that Keras sees. "
-            f"Received: model={run.model.name!r}.",
-            PerGradWarning,
-            stacklevel=3,
-        )
+    if run.untracked:
+        _warn_of_untracked(run)
     if run.of == "contribution" and (verify or run.is_opaque):
         blocks = refuse(separate(blocks, run, engine.name))
     return SampleGradients(blocks, unique_paths(run.variables), run.batch_term(), run.unconnected)
+
+
+def _warn_of_untracked(run: Run) -> None:
+    shown = ", ".join(map(repr, run.untracked[:5])) + (", …" if len(run.untracked) > 5 else "")
+    warnings.warn(
+        f"The forward pass or the loss reads trainable weights that the model does not track, so "
+        f"that nothing trains them: {shown}. Make them in `__init__` or `build` and keep them in "
+        "an attribute that Keras sees, or set `trainable = False`. "
+        f"Received: model={run.model.name!r}.",
+        PerGradWarning,
+        stacklevel=4,
+    )
 
 
 def unique_paths(variables: list[keras.Variable]) -> list[str]:

@@ -6,6 +6,7 @@
   XLA, which vectorizing takes away), so each group is convolved by itself.
 - `Conv2DBackpropFilter`: wrong with groups when only the output's gradient is stacked, and a loop
   otherwise. It is one product of the input's patches with the output's gradient.
+- `PadV2`: pads with 0, whatever the constant.
 - `Roll`: a negative axis comes to mean the samples.
 """
 
@@ -27,6 +28,7 @@ def exact_converters() -> contextlib.AbstractContextManager[None]:
             "Conv2D": _convert_conv2d,
             "Conv2DBackpropInput": _convert_conv2d_backprop_input,
             "Conv2DBackpropFilter": _convert_conv2d_backprop_filter,
+            "PadV2": _convert_pad,
             "Roll": _convert_roll,
         }
     )
@@ -156,6 +158,18 @@ def _matmul(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     left = tf.broadcast_to(left, tf.concat([batch, tf.shape(left)[-2:]], axis=0))
     right = tf.broadcast_to(right, tf.concat([batch, tf.shape(right)[-2:]], axis=0))
     return tf.matmul(left, right)
+
+
+def _convert_pad(operation: Any) -> Any:
+    value, value_stacked, _ = operation.input(0)
+    paddings, paddings_stacked, _ = operation.input(1)
+    constant, constant_stacked, _ = operation.input(2)
+    if not value_stacked or paddings_stacked or constant_stacked:
+        return _keras.looped(operation)
+    paddings = tf.concat([tf.zeros([1, 2], paddings.dtype), paddings], axis=0)
+    return _keras.stacked(
+        tf.raw_ops.PadV2(input=value, paddings=paddings, constant_values=constant)
+    )
 
 
 def _convert_roll(operation: Any) -> Any:

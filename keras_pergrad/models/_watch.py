@@ -25,7 +25,6 @@ from keras_pergrad.equivalence import (
 from keras_pergrad.errors import EquivalenceError, EquivalenceWarning, PerGradError
 from keras_pergrad.models._settings import EquivalenceCheck
 
-
 # How many numbers a refusal can speak of: the leaves of a batch. XLA wants variables of one shape.
 _NUMBERS = 64
 Refusal = Callable[[np.ndarray], PerGradError]

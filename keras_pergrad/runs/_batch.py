@@ -77,6 +77,10 @@ class Batch:
             {name: [rest.pop(0) for _ in range(count) if rest] for name, count in counts.items()}
         )
 
+    def given(self, x: Any) -> Batch:
+        """The same batch with other tensors for its inputs."""
+        return Batch(x, self.y, self.sample_weight)
+
     def after(self, operations: list[Any]) -> Batch:
         """The same batch, which waits for `operations`."""
         with tf.control_dependencies([each for each in operations if each is not None]):

@@ -20,6 +20,7 @@ from keras_pergrad import _keras
 from keras_pergrad.runs._batch import Batch, map_leaves, take
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._replay import Replay
+from keras_pergrad.runs._row import RowGraph, row_of_term
 from keras_pergrad.runs._sandbox import Sandbox
 from keras_pergrad.runs._tape import (
     UNTRACKED,
@@ -28,7 +29,7 @@ from keras_pergrad.runs._tape import (
     differentiate,
     summed,
 )
-from keras_pergrad.runs._terms import depending_on, expect_rows, owned, row_of_term
+from keras_pergrad.runs._terms import depending_on, owned
 
 
 @dataclass(frozen=True)
@@ -166,16 +167,18 @@ class Run:
         def loss_of() -> tf.Tensor:
             replay = self._replay()
             one = functools.partial(take, indices=tf.reshape(index, [1]))
-            before = _keras.attributes_of(self.model)
+            before, graph = _keras.tensors_held(self.model), RowGraph(self.batch.x)
             with replay.of(None):
-                y_pred, terms = self._forward(self.batch, unroll)
+                y_pred, terms = self._forward(self.batch.given(graph.x), unroll)
             size = self.size if isinstance(self.size, int) else None
-            expect_rows(y_pred, size)
+            graph.forward_ends(y_pred, size)
             _keras.rows_of_attributes(self.model, before, size, one)
             with replay.of(index):
                 y_pred = map_leaves(lambda leaf: _keras.cut(leaf, one), y_pred)
                 rows = [row_of_term(t, index, f) for t, f in zip(terms, free, strict=True)]
+                graph.loss_begins()
                 loss = self._loss(self.batch.row(index), y_pred, rows, alone=True)
+            graph.expect_loss_of_rows(size)
             replay.expect_the_end()
             return loss
 

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_pergrad import _keras
-from keras_pergrad.errors import PerGradError
+from keras_pergrad.errors import PerGradError, UnsupportedError
 from keras_pergrad.runs._batch import Batch
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._run import Run
@@ -76,6 +76,7 @@ def start(
             _keras.build_loss(model, *data)
         with box, run.recording.listen():
             _keras.compute_loss(model, *data, training)
+            _expect_the_same_terms(run)
     return run
 
 
@@ -92,7 +93,7 @@ def run_and_differentiate(
         `model.trainable_weights`, multiplied by the optimizer's loss scale.
     """
     run = Run(model, batch, trained_variables(model), _state_before(model), Recording(), of=of)
-    with tf.GradientTape() as tape:
+    with tf.GradientTape() as tape, _keras.writes_remembered() as written:
         with run.recording.listen():
             run.y_pred = _keras.forward(model, batch.x, training=True)
             run.terms = _keras.added_losses(model)
@@ -100,10 +101,12 @@ def run_and_differentiate(
             loss = _keras.compute_loss(
                 model, batch.x, batch.y, run.y_pred, batch.sample_weight, training=True
             )
+            _expect_the_same_terms(run)
         scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled, model.trainable_weights)
     known = {id(variable) for variable, _ in run.state}
     run.state = [*run.state, *read([v for v in run.variables if id(v) not in known])]
+    run.state += _written_elsewhere(run, written)
     run.gradient_scale = gradient_scale(model, run.size)
     return run, loss, gradients
 
@@ -121,15 +124,49 @@ def without_loss_scale(run: Run, gradients: list[tf.Tensor | None]) -> list[tf.T
     return dense
 
 
+def _expect_the_same_terms(run: Run) -> None:
+    """Refuses a `compute_loss` that calls layers again and so replaces what they added.
+
+    Raises:
+        UnsupportedError: what is added can be told neither from the first call nor the second.
+    """
+    now = _keras.added_losses(run.model)
+    if len(now) != len(run.terms) or any(a is not b for a, b in zip(now, run.terms, strict=True)):
+        raise UnsupportedError(
+            "`compute_loss` calls layers again, and what they give to `add_loss` (or an activity "
+            "regularizer) takes the place of what the forward pass gave. Return all that the loss "
+            f"needs from `call`. Received: model={run.model.name!r}."
+        )
+
+
+def _written_elsewhere(run: Run, written: dict[int, tuple[keras.Variable, tf.Tensor]]) -> State:
+    """What the run wrote outside of the model, as on a loss, with the values before.
+
+    Raises:
+        UnsupportedError: a value that was read inside a branch or a loop.
+    """
+    known = {id(variable) for variable, _ in run.state}
+    known |= {id(variable) for variable in every_variable(run.model)}
+    found = [(v, value) for key, (v, value) in written.items() if key not in known]
+    here = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    for variable, value in found:
+        if here is not None and value.graph is not here:
+            raise UnsupportedError(
+                "A variable that the model does not track is written inside a branch or a loop, "
+                f"so that its value before is out of reach. Received: {variable.path!r}."
+            )
+    return found
+
+
 @contextlib.contextmanager
 def state_restored(model: keras.Model) -> Iterator[None]:
-    """Puts back all that a real run writes: state, seeds, metrics, and layers' attributes."""
+    """Puts back all that a real run writes: variables, seeds, and layers' attributes."""
     before = read(every_variable(model))
-    with _nothing_else_kept(model):
+    with _nothing_else_kept(model), _keras.writes_remembered() as written:
         try:
             yield
         finally:
-            for variable, value in before:
+            for variable, value in [*written.values(), *before]:
                 variable.assign(value)
 
 

@@ -1,6 +1,6 @@
 """Convolutions: ranks, strides, dilation, groups, causal padding, depthwise, transposed."""
 
-from keras import layers
+from keras import layers, ops
 
 from tests.problems._base import stack
 
@@ -76,6 +76,18 @@ PROBLEMS = (
         (4, 4, 2),
         (3, 3, 3),
         lambda: [layers.SeparableConv2D(3, 2, depth_multiplier=2, activation="tanh")],
+    ),
+    stack(
+        "conv2d_after_padding_with_ones",
+        (3, 3, 2),
+        (4, 4, 2),
+        lambda: [
+            layers.Dense(2, "tanh"),
+            layers.Lambda(
+                lambda v: ops.pad(v, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=1.0)
+            ),
+            layers.Conv2D(2, 2),
+        ],
     ),
     stack("conv1d_transpose", (4, 2), (8, 3), lambda: [layers.Conv1DTranspose(3, 2, 2)]),
     stack(

@@ -43,6 +43,12 @@ def _masked(make):
     return layers_of
 
 
+def _masked_sequences() -> list:
+    """The second layer consumes the mask. Keras unrolls a masked backward layer wrongly."""
+    first = layers.Bidirectional(layers.LSTM(2, return_sequences=True))
+    return [layers.Embedding(6, 3, mask_zero=True), first, layers.LSTM(2)]
+
+
 def _padded_floats() -> np.ndarray:
     x = floats(4, 4, 2, seed=1)
     x[0, 2:] = 0.0
@@ -117,6 +123,14 @@ PROBLEMS = (
         (4,),
         (2,),
         _masked(lambda: layers.Bidirectional(layers.GRU(2), merge_mode="sum")),
+        tags=RNN,
+        x=_padded_ids,
+    ),
+    stack(
+        "bidirectional_masked_sequences",
+        (4,),
+        (2,),
+        _masked_sequences,
         tags=RNN,
         x=_padded_ids,
     ),
