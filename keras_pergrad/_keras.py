@@ -303,6 +303,11 @@ def has_loss(model: keras.Model) -> bool:
     return model._compile_loss is not None or overrides(model, "compute_loss")
 
 
+def is_initialized(model: keras.Model) -> bool:
+    """Whether `keras.Model.__init__` has run."""
+    return "_dtype_policy" in model.__dict__
+
+
 def is_keras_own(cls: type) -> bool:
     """Whether a class is Keras' own, and not a user's."""
     return cls.__module__.startswith("keras.src")
@@ -562,7 +567,9 @@ def tensors_held(model: keras.Model) -> list[tf.Tensor]:
     return held
 
 
-def _replace_inside(attributes: dict[str, Any], replace: Callable[[Any], Any], depth: int = 4):
+def _replace_inside(
+    attributes: dict[str, Any], replace: Callable[[Any], Any], depth: int = 4
+) -> None:
     """Puts `replace(value)` in the place of every value, in containers and helpers as well."""
     for name, value in list(attributes.items()):
         new = _replaced(value, replace, depth)

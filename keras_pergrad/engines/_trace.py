@@ -69,6 +69,12 @@ def refusing(engine: str, *, running: bool = False) -> Iterator[None]:
     ) as error:
         if running and "pfor" not in str(error):
             raise
+        if "singleton tf.Variable" in str(error):
+            raise UnsupportedError(
+                "The model makes a new weight each time it is called, so that nothing trains it. "
+                "Make layers and weights in `__init__` or `build`. "
+                f"Received: engine={engine!r} and a weight made in `call`."
+            ) from error
         raise UnsupportedError(
             f"engine={engine!r} cannot {_TASK.get(engine, 'stack')} the samples of this model: "
             f"{_gist(error)} {_WAY_OUT.get(engine, _WAY_OUT['vectorized'])} "

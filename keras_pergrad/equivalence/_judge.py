@@ -98,7 +98,7 @@ def _judge_mean(evidence: Evidence, passed: np.ndarray, rtol: float) -> Finding:
     text = "mean of the sample gradients plus batch term, against the batch gradient"
     if wrong:
         text += f"; {wrong} of {len(passed)} variables differ"
-    return Finding(error <= rtol and not wrong, error, rtol, text + _judged(error))
+    return Finding(error <= rtol and not wrong, error, rtol, _judged(error, text))
 
 
 def _judge_oracle(evidence: Evidence, subject: Subject, rtol: float) -> Finding:
@@ -107,7 +107,7 @@ def _judge_oracle(evidence: Evidence, subject: Subject, rtol: float) -> Finding:
     text = "a few samples, each run alone by the loop engine"
     if subject.no_oracle:
         text = f"not asked: {subject.no_oracle}"
-    return Finding(error <= rtol and passed, error, rtol, text + _judged(error))
+    return Finding(error <= rtol and passed, error, rtol, _judged(error, text))
 
 
 def _judge_coupling(evidence: Evidence, subject: Subject, rtol: float) -> Finding:
@@ -121,11 +121,11 @@ def _judge_coupling(evidence: Evidence, subject: Subject, rtol: float) -> Findin
     if subject.no_probe or evidence.size == 1:
         text = f"not asked: {subject.no_probe or 'there is but one sample'}"
     error = float(np.max([model, loss]))  # NaN if either is
-    return Finding(error <= rtol, error, rtol, text + _judged(error))
+    return Finding(error <= rtol, error, rtol, _judged(error, text))
 
 
-def _judged(error: float) -> str:
-    return "; cannot be judged, a number is NaN" if np.isnan(error) else ""
+def _judged(error: float, text: str) -> str:
+    return "cannot be judged: a number is NaN" if np.isnan(error) else text
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -146,9 +146,9 @@ class EquivalenceReport:
         for row in self.rows:
             numbers = (row.batch_norm, row.mean_norm, row.absolute_error, row.relative_error)
             shape = "×".join(map(str, row.shape)) or "scalar"
-            mark = "" if row.passed else "FAIL"
+            mark = "" if row.passed or self.non_finite else "FAIL"
             cosine = "" if row.cosine != row.cosine else f"{row.cosine:.6f}"
-            table.add_row(row.path, shape, *map(_short, numbers), cosine, mark)
+            table.add_row(_folded(row.path), shape, *map(_short, numbers), cosine, mark)
         return table
 
     def _lines(self) -> list[str]:
@@ -168,6 +168,16 @@ class EquivalenceReport:
         for cause in self.causes:
             lines.append(f"Cause: {cause.kind} in {cause.where!r}. {cause.because} {cause.remedy}")
         return lines
+
+
+def _folded(path: str, width: int = 36) -> str:
+    """A path in lines of at most `width` characters, as far as its parts allow."""
+    lines = [""]
+    for part in path.replace("/", "/\n").split("\n"):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _short(value: float) -> str:

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from keras_pergrad._text import render
+from keras_pergrad.errors import PerGradError
 from keras_pergrad.gradients._blocks import Block, Blocks
 
 By = Literal["model", "layer", "variable"]
@@ -58,10 +59,15 @@ class SampleGradients:
         return self.blocks.each(lambda block: block.losses)
 
     def sum(self, weights: tf.Tensor | None = None) -> list[tf.Tensor]:
-        """`Σ_i w_i g_i`, one tensor a variable; `weights [B]`, ones by default."""
+        """`Σ_i w_i g_i`, one tensor a variable; `weights [B]`, ones by default.
+
+        Raises:
+            PerGradError: not one weight a sample.
+        """
         if weights is None:
             return self.blocks.total(lambda block: [f.weighted_sum(None) for f in block.factors])
         weights = tf.convert_to_tensor(weights)
+        self._expect_one_a_sample(weights)
         return self.blocks.total(lambda block: _weighted(block, tf.gather(weights, block.indices)))
 
     def mean(self) -> list[tf.Tensor]:
@@ -76,7 +82,7 @@ class SampleGradients:
         """`‖g_i‖²`, `[B]`, in all weights, or by variable or layer: `{path: [B]}`.
 
         Raises:
-            ValueError: an unknown `by`.
+            PerGradError: an unknown `by`.
         """
         norms = self.blocks.each(_squared_norms)
         if by == "model":
@@ -92,12 +98,17 @@ class SampleGradients:
         return tf.nest.map_structure(tf.sqrt, self.squared_norms(by))
 
     def dot(self, vectors: Sequence[tf.Tensor]) -> tf.Tensor:
-        """`⟨g_i, v⟩`, `[B]`, for one gradient `v`: a list of tensors as `variables`."""
-        vectors = list(vectors)
-        if len(vectors) != len(self.variables):
-            raise ValueError(
-                "`dot` needs one tensor a variable, as `mean()` gives them. "
-                f"Received: {len(vectors)} tensors for {len(self.variables)} variables."
+        """`⟨g_i, v⟩`, `[B]`, for one gradient `v`: a list of tensors as `variables`.
+
+        Raises:
+            PerGradError: another number of tensors, or other shapes.
+        """
+        vectors = [tf.convert_to_tensor(vector) for vector in vectors]
+        expected, found = ([tuple(t.shape) for t in ts] for ts in (self.batch_term, vectors))
+        if found != expected:
+            raise PerGradError(
+                "`dot` needs one tensor a variable in its shape, as `mean()` gives them. "
+                f"Expected: {expected}. Received: {found}."
             )
         return self.blocks.each(lambda block: _dot(block, vectors))
 
@@ -124,9 +135,18 @@ class SampleGradients:
             table.add_row(path, "materialized", f"{size:,}", remark and f"no gradient: {remark}")
         return f"{render(table)}\nTogether: {self.blocks}."
 
+    def _expect_one_a_sample(self, weights: tf.Tensor) -> None:
+        sizes = weights.shape.as_list()
+        known = isinstance(self.num_samples, int) and None not in sizes
+        if len(sizes) != 1 or (known and sizes != [self.num_samples]):
+            raise PerGradError(
+                "`sum` takes one weight a sample. "
+                f"Expected: shape ({self.num_samples},). Received: shape {weights.shape}."
+            )
+
     def _groups(self, by: str) -> dict[str, list[int]]:
         if by not in ("variable", "layer"):
-            raise ValueError(f"`by` is 'model', 'layer' or 'variable'. Received: by={by!r}.")
+            raise PerGradError(f"`by` is 'model', 'layer' or 'variable'. Received: by={by!r}.")
         groups: dict[str, list[int]] = {}
         for k, path in enumerate(self.variables):
             name = path if by == "variable" else path.rpartition("/")[0]

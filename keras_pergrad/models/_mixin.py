@@ -8,7 +8,7 @@ import keras
 
 from keras_pergrad import _keras
 from keras_pergrad.equivalence import EquivalenceReport
-from keras_pergrad.errors import TrainStepError
+from keras_pergrad.errors import PerGradError, TrainStepError
 from keras_pergrad.models._measurement import Measurement
 from keras_pergrad.models._settings import PerSample
 
@@ -51,6 +51,11 @@ class PerGradMixin:
             PerGradError: a setting that does not exist.
         """
         settings = PerSample.of(per_sample)
+        if not _keras.is_initialized(self):
+            raise PerGradError(
+                "`super().__init__()` was not called, without which a Keras model is none. Call it "
+                f"first in `__init__`. Received: a {type(self).__name__}."
+            )
         if settings is not None:
             expect_our_train_step(self)
         super().compile(*args, **kwargs)

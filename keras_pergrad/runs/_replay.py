@@ -49,7 +49,7 @@ class Replay:
             raise UnsupportedError(
                 "A parameterized truncated normal draw has a gradient in its parameters that a "
                 "replayed draw would lose. Draw with keras.random.truncated_normal, and scale and "
-                "shift the result."
+                "shift the result. Received: a parameterized_truncated_normal."
             )
         value = self._recording.draws[self._draw]
         self._draw += 1
@@ -95,7 +95,8 @@ class Replay:
         if self._reduction >= len(self._recording.divisors):
             raise UnsupportedError(
                 "A sample alone reduces more losses than the batch did, or the batch's were "
-                "reduced inside a tf.function. engine='jacobian' runs the batch as it is."
+                "reduced inside a tf.function. engine='jacobian' runs the batch as it is. "
+                f"Received: {len(self._recording.divisors)} losses of the batch, and one more."
             )
         divisor = self._recording.divisors[self._reduction]
         self._reduction += 1
@@ -131,18 +132,19 @@ def _reachable(value: tf.Tensor) -> tf.Tensor:
 def _merged_noise(whole: int | None, part: int | None) -> UnsupportedError:
     sizes = [size or "unknown many" for size in (whole, part)]
     return UnsupportedError(
-        "The model draws noise with samples and positions merged into one axis, "
-        f"{sizes[0]} entries for the batch and {sizes[1]} for a sample alone, and which entries "
+        "The model draws noise with samples and positions merged into one axis, and which entries "
         "are a sample's cannot be known. Draw noise of shape [batch, ...], or use "
-        "engine='jacobian', which runs the batch as it is."
+        "engine='jacobian', which runs the batch as it is. Received: an axis of "
+        f"{sizes[0]} entries for the batch, and of {sizes[1]} for a sample alone."
     )
 
 
 def _different_noise(how: str) -> UnsupportedError:
     return UnsupportedError(
-        f"A sample alone draws {how} noise than the batch did, so that its own draw cannot be "
+        "A sample alone draws other noise than the batch did, so that its own draw cannot be "
         "told. Draw noise of shape [batch, ...] once, whatever the batch, and not inside a "
-        "tf.function of the model's own. engine='jacobian' runs the batch as it is."
+        "tf.function of the model's own. engine='jacobian' runs the batch as it is. "
+        f"Received: {how} noise for a sample alone."
     )
 
 

@@ -15,7 +15,7 @@ from keras_pergrad.runs._batch import Batch
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._run import Run
 from keras_pergrad.runs._sandbox import Sandbox
-from keras_pergrad.runs._tape import State
+from keras_pergrad.runs._tape import State, summed
 
 
 def trained_variables(model: keras.Model) -> list[keras.Variable]:
@@ -75,7 +75,7 @@ def start(
         with Recording().listen():
             _keras.build_loss(model, *data)
         with box, run.recording.listen():
-            _keras.compute_loss(model, *data, training)
+            summed(_keras.compute_loss(model, *data, training), batch.size)
             _expect_the_same_terms(run)
     return run
 
@@ -101,6 +101,7 @@ def run_and_differentiate(
             loss = _keras.compute_loss(
                 model, batch.x, batch.y, run.y_pred, batch.sample_weight, training=True
             )
+            summed(loss, batch.size)  # refuses what is no loss
             _expect_the_same_terms(run)
         scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
     gradients = tape.gradient(scaled, model.trainable_weights)

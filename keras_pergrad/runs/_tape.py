@@ -56,12 +56,17 @@ def differentiate(
     return loss, gradients
 
 
-def summed(loss: tf.Tensor, size: int | tf.Tensor) -> tf.Tensor:
+def summed(loss: Any, size: int | tf.Tensor) -> tf.Tensor:
     """The scalar that a tape differentiates for a loss that is a vector: its sum.
 
     Raises:
         PerGradError: the loss is no floating-point number, or has not one row a sample.
     """
+    if not isinstance(loss, tf.Tensor):
+        raise PerGradError(
+            "`compute_loss` has to return the loss as a tensor. "
+            f"Received: {loss!r} of type {type(loss).__name__}."
+        )
     if not loss.dtype.is_floating:
         raise PerGradError(
             "A loss has to be a floating-point tensor to have a gradient. "
@@ -71,9 +76,11 @@ def summed(loss: tf.Tensor, size: int | tf.Tensor) -> tf.Tensor:
         return loss
     leading = loss.shape[0] if loss.shape.rank else None
     if isinstance(size, int) and leading is not None and leading != size:
+        whose = "a sample run alone" if size == 1 else f"{size} samples"
         raise PerGradError(
             "A loss is one scalar, or has one row a sample, which Keras sums. Reduce it in "
-            f"`compute_loss`. Expected shape () or ({size}, ...). Received: shape {loss.shape}."
+            f"`compute_loss`. Expected shape () or ({size}, ...) for {whose}. "
+            f"Received: shape {loss.shape}."
         )
     return tf.reduce_sum(loss)
 
