@@ -1,4 +1,4 @@
-"""The sentences in a report: contributions, tolerances, remarks, and why a weight has no gradient."""
+"""The sentences in a report: contributions, tolerances, remarks, weights without a gradient."""
 
 import keras
 import numpy as np
