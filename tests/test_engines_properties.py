@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from keras import layers
 
@@ -24,9 +24,16 @@ CLOSE = {"rtol": 1e-12, "atol": 1e-12}
 
 
 def examples(count: int) -> Callable:
-    """`count` examples; between them there is nothing of Keras to reset."""
-    health = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-    return settings(max_examples=count, deadline=None, suppress_health_check=health)
+    """`count` examples; between them there is nothing of Keras to reset.
+
+    None is made smaller when it fails: with a trace for each attempt that takes five minutes.
+    """
+    return settings(
+        max_examples=count,
+        deadline=None,
+        phases=[Phase.explicit, Phase.reuse, Phase.generate],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
 
 
 def each(engines: tuple[str, ...]):
