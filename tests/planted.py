@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Callable
 
 import tensorflow as tf
+from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from keras_pergrad.engines import Engine, get_engine
 from keras_pergrad.gradients import Block, Blocks, Materialized
+from keras_pergrad.runs import Run
 
 Change = Callable[[list[tf.Tensor], tf.Tensor], list[tf.Tensor]]
 
@@ -93,6 +95,41 @@ class Stale(Engine):
         return self._engine.blocks(dataclasses.replace(run, state=state), memory_budget)
 
 
+class FirstUse(Engine):
+    """Another engine that differentiates only the first use of a weight that is used again."""
+
+    name = "first_use"
+
+    def __init__(self, engine: str = "vectorized"):
+        self._engine = get_engine(engine)
+        self.definition = self._engine.definition
+
+    def blocks(self, run, memory_budget):
+        known = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
+        return self._engine.blocks(_FirstUse(**known), memory_budget)
+
+
+class _FirstUse(Run):
+    def _gradients(self, loss_of, scale):
+        def once():
+            _answer_once(get_stateless_scope(), self.variables)
+            return loss_of()
+
+        return super()._gradients(once, scale)
+
+
+def _answer_once(scope, variables) -> None:
+    """Makes a scope answer a constant from the second time on that a weight is read in it."""
+    weights, answer, seen = set(map(id, variables)), scope.get_current_value, set()
+
+    def value_of(variable):
+        value, again = answer(variable), id(variable) in seen
+        seen.add(id(variable))
+        return tf.stop_gradient(value) if again and id(variable) in weights else value
+
+    scope.get_current_value = value_of
+
+
 class WrongDivisor(Engine):
     """Another engine that divides each sample by the batch's mask: its mean stays right."""
 
@@ -135,6 +172,32 @@ def one_sample_dropped(gradients, indices):
     """Sample 0 contributes nothing."""
     kept = tf.cast(indices != 0, gradients[0].dtype)
     return [g * tf.reshape(kept, [-1] + [1] * (len(g.shape) - 1)) for g in gradients]
+
+
+def one_sample_doubled(gradients, indices):
+    """Sample 0 counts twice."""
+    times = 1 + tf.cast(indices == 0, gradients[0].dtype)
+    return [g * tf.reshape(times, [-1] + [1] * (len(g.shape) - 1)) for g in gradients]
+
+
+def normalized(gradients, indices):
+    """Every sample's gradient of each variable has norm one."""
+    axes = [list(range(1, len(g.shape))) for g in gradients]
+    norms = [
+        tf.sqrt(tf.reduce_sum(g * g, axis, keepdims=True))
+        for g, axis in zip(gradients, axes, strict=True)
+    ]
+    return [tf.math.divide_no_nan(g, n) for g, n in zip(gradients, norms, strict=True)]
+
+
+def in_half_precision(gradients, indices):
+    """Rounded to float16 on the way."""
+    return [tf.cast(tf.cast(g, tf.float16), g.dtype) for g in gradients]
+
+
+def last_scaled(factor: float) -> Change:
+    """The last variable's gradients times a factor."""
+    return lambda gradients, indices: [*gradients[:-1], gradients[-1] * factor]
 
 
 def transposed_kernel(gradients, indices):

@@ -127,17 +127,12 @@ def _strings() -> keras.Model:
 
 
 @each_engine
-def test_string_inputs_are_exact_or_refused(engine):
+def test_string_inputs_are_exact(engine):
     x = tf.constant([["a", "b", "c"], ["c", "c", "?"], ["b", "a", "a"]])
     y = floats(3, 2)
     model = _strings()
     expected = oracle.own_gradients(model, x, y)
-    try:
-        found = _rows(model, x, y, engine=engine, of="own")
-    except pg.UnsupportedError as error:
-        assert engine != "loop"
-        assert "loop" in str(error)
-        return
+    found = _rows(model, x, y, engine=engine, of="own")
     assert oracle.largest_difference(found, expected) <= 1e-5 * oracle.global_norm(expected)
 
 
@@ -253,15 +248,11 @@ LOSSES_WITH_A_SHAPE = {
 
 @each_engine
 @pytest.mark.parametrize("loss", LOSSES_WITH_A_SHAPE.values(), ids=list(LOSSES_WITH_A_SHAPE))
-def test_losses_of_any_shape_add_up_or_are_refused(loss, engine):
+def test_losses_of_any_shape_add_up(loss, engine):
     model, batch = _dense(loss), (floats(4, 3, seed=1), floats(4, 2, seed=2))
     expected = oracle.batch_gradient(model, *batch)
-    try:
-        g = pg.per_sample_gradients(model, *batch, engine=engine)
-        found = [np.asarray(m + r) for m, r in zip(g.mean(), g.batch_term, strict=True)]
-    except pg.PerGradError as error:
-        assert "Received" in str(error)
-        return
+    g = pg.per_sample_gradients(model, *batch, engine=engine)
+    found = [np.asarray(m + r) for m, r in zip(g.mean(), g.batch_term, strict=True)]
     assert oracle.largest_difference(found, expected) <= 1e-5 * oracle.global_norm(expected)
 
 

@@ -80,8 +80,6 @@ def test_a_wrong_gradient_raises(fault, way):
     ["vectorized", *(pytest.param(e, marks=pytest.mark.slow) for e in ("jacobian", "loop"))],
 )
 def test_the_right_gradient_passes(engine, way):
-    if engine == "loop" and way.get("jit_compile"):
-        pytest.skip("the loop is a while loop with lists in it, which the docs exclude from XLA")
     chain = [keras.Input((3,)), layers.Dense(4, "tanh"), layers.Dropout(0.3), layers.Dense(2)]
     model = pg.PerGradSequential(chain)
     model.compile("sgd", "mse", per_sample=pg.PerSample(engine=engine, check="always"), **way)

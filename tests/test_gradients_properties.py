@@ -3,14 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import keras_pergrad as pg
 from keras_pergrad.gradients import Chunked, SampleGradients
-from tests import oracle
-from tests.cases import TOLERANCE, make_case
-from tests.problems import by_name
 
 SHAPES = st.lists(st.sampled_from([(), (1,), (3,), (2, 3), (2, 1, 2)]), min_size=1, max_size=4)
 # float64 sums of at most 6 × 20 numbers of size 1, in another order.
@@ -106,47 +102,3 @@ def test_an_unknown_grouping_is_refused():
     g = SampleGradients(Chunked(lambda i: (one[:, 0], [one]), 1, 1, 1), ["w"], [one[0]], {})
     with pytest.raises(ValueError, match="Received"):
         g.squared_norms(by="weight")
-
-
-# The autouse fixture resets Keras between tests; between examples there is nothing to reset.
-model_level = settings(
-    max_examples=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-
-
-@model_level
-@given(
-    size=st.integers(1, 5),
-    weights=st.lists(st.floats(-2, 2), min_size=5, max_size=5),
-    keep=st.lists(st.integers(0, 3), min_size=5, max_size=5),
-)
-def test_any_mask_and_any_weights(float64, size, weights, keep):
-    """Masks of any lengths, fully masked samples included, and weights of any sign."""
-    case = make_case(by_name("mask"))
-    ids = np.tile(np.array([1, 2, 3], "int32"), (size, 1))
-    for row in range(size):
-        ids[row, keep[row] :] = 0
-    y = np.random.default_rng(1).normal(size=(size, 3, 2))
-    batch = ids, y, np.array(weights[:size])[:, None]
-    expected = oracle.contributions_by_weight(case.model, *batch)
-    found = pg.per_sample_gradients(case.model, *batch, engine="loop").materialize()
-    scale = oracle.global_norm(expected) or 1.0
-    found = [np.asarray(value) for value in found.values()]
-    assert oracle.largest_difference(found, expected) <= TOLERANCE["float64"] * scale
-
-
-@model_level
-@given(size=st.integers(1, 6), chunk=st.integers(1, 6))
-def test_chunks_do_not_change_the_result(float64, size, chunk):
-    case = make_case(by_name("dense"))
-    rng = np.random.default_rng(2)
-    batch = rng.normal(size=(size, 3)), rng.normal(size=(size, 2))
-    weights = sum(v.numpy().nbytes for v in case.model.trainable_variables)
-    options = {"engine": "loop", "memory_budget": chunk * weights}
-    chunked = pg.per_sample_gradients(case.model, *batch, **options)
-    whole = pg.per_sample_gradients(case.model, *batch, engine="loop")
-    np.testing.assert_allclose(chunked.gram(), whole.gram(), **CLOSE)
-    for left, right in zip(chunked.mean(), whole.mean(), strict=True):
-        np.testing.assert_allclose(left, right, **CLOSE)

@@ -6,6 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import keras_pergrad as pg
@@ -147,16 +148,46 @@ def test_a_sequential_is_cloned_as_a_plain_one_that_can_be_attached():
     assert handle.equivalence_report.equivalent
 
 
-def test_compile_takes_what_keras_takes():
-    """Row 9: every argument by name and by position."""
-    model = _sequential()
-    names = list(inspect.signature(keras.Model.compile).parameters)[1:]
-    defaults = inspect.signature(keras.Model.compile).parameters
-    model.compile(*[defaults[name].default for name in names], per_sample=None)
-    model.compile("adam", "mse", None, ["mae"], None, False, 2, False, True, per_sample=SETTINGS)
-    assert model.steps_per_execution == 2
-    assert model.per_sample == SETTINGS
-    assert not model.jit_compile
+# Another value than Keras' default for every argument of `compile`, in Keras' order.
+ARGUMENTS = {
+    "optimizer": "adam",
+    "loss": "mae",
+    "loss_weights": [0.5],
+    "metrics": ["mse"],
+    "weighted_metrics": ["mae"],
+    "run_eagerly": True,
+    "steps_per_execution": 2,
+    "jit_compile": False,
+    "auto_scale_loss": False,
+}
+ATTRIBUTES = ("loss", "run_eagerly", "steps_per_execution", "jit_compile", "compiled")
+GIVEN = {"nothing": {}, "all": ARGUMENTS, **{name: {name: ARGUMENTS[name]} for name in ARGUMENTS}}
+WAYS = [
+    *(pytest.param((), given, id=f"{name}-by_name") for name, given in GIVEN.items()),
+    pytest.param(tuple(ARGUMENTS.values()), {}, id="all-by_position"),
+]
+
+
+def _known_after_compile(functional, sequential, *args, **kwargs):
+    """What Keras knows of a float16 model, whose losses are scaled by a class of optimizer."""
+    keras.utils.clear_session(free_memory=False)
+    keras.config.set_dtype_policy("mixed_float16")
+    model = dense(functional, sequential)
+    model.compile(*args, **kwargs)
+    attributes = {name: getattr(model, name) for name in ATTRIBUTES}
+    return model.get_compile_config(), attributes, type(model.optimizer)
+
+
+@pytest.mark.parametrize("per_sample", [None, SETTINGS], ids=["off", "on"])
+@pytest.mark.parametrize(("args", "kwargs"), WAYS)
+def test_compile_takes_what_keras_takes(args, kwargs, per_sample):
+    """Row 9: every argument by name and by position, each by itself, and none."""
+    assert list(ARGUMENTS) == list(inspect.signature(keras.Model.compile).parameters)[1:]
+    plain = _known_after_compile(keras.Model, keras.Sequential, *args, **kwargs)
+    ours = pg.PerGradModel, pg.PerGradSequential
+    assert plain == _known_after_compile(*ours, *args, per_sample=per_sample, **kwargs)
+    scaled = plain[-1] is keras.optimizers.LossScaleOptimizer
+    assert scaled is not ("auto_scale_loss" in kwargs or bool(args))
 
 
 @pytest.mark.parametrize("per_sample", [None, True, "loop", "jacobian", SETTINGS], ids=str)
@@ -265,6 +296,11 @@ def test_export(tmp_path):
     model.compile("adam", "mse", per_sample=True)
     _fit(model)
     model.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "served"))
+    # float32, two layers: a function of its own may fuse them differently.
+    np.testing.assert_allclose(
+        served.serve(data()[0]), model.predict(data()[0], verbose=0), rtol=1e-5, atol=1e-6
+    )
 
 
 @keras.saving.register_keras_serializable("keras_pergrad_tests")

@@ -51,7 +51,7 @@ def random_layers(smoke: bool) -> Figure:
     # The target of 1e-6 is about eight roundings of float32.
     wrong = tuple(f"{name} {error:.1e}" for name, error in errors.items() if error > 1e-6)
     value = f"worst {max(errors.values()):.1e}, {len(shared)} with shared noise"
-    target = f"1e-6, 0 of {len(problems)}"
+    target = f"1e-6 on {len(problems)}, 0 of {len(own)}"
     return Figure("random layers", value, target, not (wrong or shared), wrong + shared)
 
 

@@ -24,10 +24,16 @@ FAULTS: dict[str, tuple[Engine, str]] = {
     "a sample dropped": (Planted(planted.one_sample_dropped), "float32"),
     "everything × 3 at a tiny loss": (Planted(planted.scaled_everywhere(3.0)), "tiny"),
     "stale weights": (planted.Stale(), "float32"),
+    "last variable × 1.001": (Planted(planted.last_scaled(1.001)), "float32"),
+    "a sample counted twice": (Planted(planted.one_sample_doubled), "float32"),
+    "norms of one": (Planted(planted.normalized), "float32"),
+    "rounded to half precision": (Planted(planted.in_half_precision), "float32"),
 }
 # Faults that need a model of their own: the name of the problem, and the engine.
 SPECIAL: dict[str, tuple[str, Engine]] = {
-    "a shared call counted once": ("dense_called_twice", Planted(planted.scaled(0.5))),
+    "a shared call counted once": ("dense_called_twice", planted.FirstUse()),
+    "a shared input counted once": ("dense_on_two_inputs", planted.FirstUse()),
+    "a tied kernel counted once": ("tied_transposed_kernel", planted.FirstUse()),
     "a transposed kernel": ("dense_called_twice", Planted(planted.transposed_kernel)),
     "a wrong mask divisor": ("mask", planted.WrongDivisor()),
 }
