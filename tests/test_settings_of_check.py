@@ -82,3 +82,24 @@ def test_rtol_in_fit(rtol, passes):
 def test_what_is_no_check_is_refused(options):
     with pytest.raises(pg.PerGradError, match="Received"):
         pg.EquivalenceCheck(**options)
+
+
+SETTINGS = pg.PerSample(
+    "jacobian",
+    check=pg.EquivalenceCheck(every=3, on_failure="warn", rtol=1e-4),
+    aggregator="mean",
+    memory_budget=12_345,
+)
+
+
+# What Keras itself says when it saves.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("functional", [True, False], ids=["functional", "sequential"])
+def test_settings_survive_saving(tmp_path, functional):
+    """None of them is at its default, so that none can be lost unseen."""
+    model = dense(pg.PerGradModel, pg.PerGradSequential)
+    if functional:
+        model = pg.PerGradModel(model.inputs, model.outputs[0])
+    model.compile("sgd", "mse", per_sample=SETTINGS)
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").per_sample == SETTINGS

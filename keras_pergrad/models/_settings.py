@@ -49,6 +49,11 @@ class EquivalenceCheck:
         """The arguments, for saving."""
         return asdict(self)
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> EquivalenceCheck:
+        """The settings that `get_config` came from."""
+        return cls(**config)
+
 
 @keras.saving.register_keras_serializable("keras_pergrad")
 @dataclass(frozen=True)
