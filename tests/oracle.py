@@ -15,11 +15,18 @@ Gradients = list[np.ndarray]
 
 
 def every_variable(model: keras.Model) -> list[keras.Variable]:
-    """Weights, statistics, seeds, metrics and optimizer state, each once."""
-    groups = [model.variables, model.metrics_variables]
+    """Weights, statistics, seeds, metrics, states of RNNs and of the optimizer, each once."""
+    groups = [model.variables, model.metrics_variables, _rnn_states(model)]
     if model.optimizer is not None:
         groups.append(model.optimizer.variables)
     return list({id(v): v for group in groups for v in group}.values())
+
+
+def _rnn_states(model: keras.Model) -> list[keras.Variable]:
+    """What stateful recurrent layers remember; Keras does not list it among their variables."""
+    recurrent = [each for each in model._flatten_layers() if isinstance(each, keras.layers.RNN)]
+    states = keras.tree.flatten([layer.states for layer in recurrent if layer.stateful])
+    return [state for state in states if state is not None]
 
 
 def state_of(model: keras.Model) -> list[np.ndarray]:
