@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_pergrad.gradients import Chunked, SampleGradients
+from keras_pergrad.gradients import Block, Chunked, SampleGradients
 
 SHAPES = st.lists(st.sampled_from([(), (1,), (3,), (2, 3), (2, 1, 2)]), min_size=1, max_size=4)
 # float64 sums of at most 6 × 20 numbers of size 1, in another order.
@@ -22,12 +22,13 @@ def gradients(draw):
     arrays = [rng.normal(size=(size, *shape)) for shape in draw(SHAPES)]
     losses = rng.normal(size=size)
 
-    def rows(indices):
-        return tf.gather(losses, indices), [tf.gather(a, indices) for a in arrays]
+    def find(indices):
+        rows = [tf.gather(a, indices) for a in arrays]
+        return Block.written_out(indices, tf.gather(losses, indices), rows)
 
     names = [f"layer{k // 2}/weight{k}" for k in range(len(arrays))]
     zero = [tf.zeros(a.shape[1:], tf.float64) for a in arrays]
-    return SampleGradients(Chunked(rows, size, 1, chunk), names, zero, {}), arrays, losses
+    return SampleGradients(Chunked(find, size, 1, chunk), names, zero, {}), arrays, losses
 
 
 def _flat(arrays) -> np.ndarray:
@@ -99,6 +100,7 @@ def test_the_same_in_a_graph(given_):
 
 def test_an_unknown_grouping_is_refused():
     one = tf.ones((1, 2))
-    g = SampleGradients(Chunked(lambda i: (one[:, 0], [one]), 1, 1, 1), ["w"], [one[0]], {})
+    blocks = Chunked(lambda i: Block.written_out(i, one[:, 0], [one]), 1, 1, 1)
+    g = SampleGradients(blocks, ["w"], [one[0]], {})
     with pytest.raises(ValueError, match="Received"):
         g.squared_norms(by="weight")

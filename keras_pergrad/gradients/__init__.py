@@ -1,7 +1,37 @@
 """What sample gradients are: one contract for all engines, and the factors they consist of."""
 
-from keras_pergrad.gradients._blocks import Block, Blocks, Chunked
-from keras_pergrad.gradients._factor import Factor, Materialized
+from keras_pergrad.gradients._blocks import Block, Blocks, Chunked, Held
+from keras_pergrad.gradients._convolved import Convolved
+from keras_pergrad.gradients._factor import Factor, rows_of, tensors_of, wide, with_tensors
+from keras_pergrad.gradients._gathered import Gathered
+from keras_pergrad.gradients._kept import Kept, beside
+from keras_pergrad.gradients._materialized import Materialized
+from keras_pergrad.gradients._nothing import Nothing
+from keras_pergrad.gradients._product import Product
 from keras_pergrad.gradients._sample_gradients import SampleGradients
+from keras_pergrad.gradients._summed import Summed, summed
+from keras_pergrad.gradients._viewed import View, Viewed
 
-__all__ = ["Block", "Blocks", "Chunked", "Factor", "Materialized", "SampleGradients"]
+__all__ = [
+    "Block",
+    "Blocks",
+    "Chunked",
+    "Convolved",
+    "Factor",
+    "Gathered",
+    "Held",
+    "Kept",
+    "Materialized",
+    "Nothing",
+    "Product",
+    "SampleGradients",
+    "Summed",
+    "View",
+    "Viewed",
+    "beside",
+    "rows_of",
+    "summed",
+    "tensors_of",
+    "wide",
+    "with_tensors",
+]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
 
-from keras_pergrad.gradients._factor import Factor, Materialized
+from keras_pergrad.gradients._factor import Factor, rows_of, rows_where, zero_where_not
+from keras_pergrad.gradients._materialized import Materialized
 
 _MORE_THAN_ANY_BATCH = 2**13
-
-Rows = Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,65 @@ class Block:
 
     Attributes:
         indices: which ones, `[b]`.
-        losses: `[b]`.
+        find_losses: their losses, `[b]`, not computed unless asked for.
         factors: one a variable.
     """
 
     indices: tf.Tensor
-    losses: tf.Tensor
+    find_losses: Callable[[], tf.Tensor]
     factors: Sequence[Factor]
+
+    @cached_property
+    def losses(self) -> tf.Tensor:
+        """The samples' losses, `[b]`."""
+        return self.find_losses()
+
+    @classmethod
+    def written_out(
+        cls, indices: tf.Tensor, losses: tf.Tensor, gradients: Sequence[tf.Tensor]
+    ) -> Block:
+        """From losses `[b]` and gradients, each `[b, *weight.shape]`."""
+        return cls(indices, lambda: losses, [Materialized(each) for each in gradients])
+
+    def rows(self, indices: tf.Tensor) -> Block:
+        """The samples at the places `indices` of this block."""
+        factors = [rows_of(factor, indices) for factor in self.factors]
+        return Block(indices, lambda: tf.gather(self.losses, indices), factors)
+
+
+@dataclass(frozen=True)
+class Held:
+    """How the sample gradients of one weight are held.
+
+    Attributes:
+        operations: in which the weight meets the samples; empty where that was not asked.
+        form: factored or materialized.
+        bytes_each: of one sample.
+        because: why it is so, where another form was wanted.
+    """
+
+    operations: tuple[str, ...]
+    form: str
+    bytes_each: int
+    because: str = ""
 
 
 class Blocks(abc.ABC):
-    """The samples of a batch, to be summed over or listed, block by block."""
+    """The samples of a batch, to be summed over or listed, block by block.
+
+    Attributes:
+        size: the number of samples.
+        held: how each weight's gradients are held; None where all are written out.
+        are_shares: whether they are parts of the batch gradient, which add up whatever they are.
+        expected: for shares, what their sum has to be, one tensor a variable.
+        interacts: whether samples are known to meet what was made of all of them.
+    """
 
     size: int | tf.Tensor
+    held: Sequence[Held] | None = None
+    are_shares: bool = False
+    expected: Sequence[tf.Tensor] = ()
+    interacts: bool = False
 
     @abc.abstractmethod
     def total(self, function: Callable[[Block], Any]) -> Any:
@@ -56,14 +102,20 @@ class Chunked(Blocks):
     with samples whose gradients are replaced by zero, so that all chunks are one computation.
 
     Args:
-        rows: `indices [b]` → losses `[b]` and gradients, each `[b, *weight.shape]`.
+        find: from indices `[b]` to the block of those samples.
         size: the number of samples.
         bytes_each: what one sample needs.
         budget: what a chunk may need; one sample is computed whatever it needs.
     """
 
-    def __init__(self, rows: Rows, size: int | tf.Tensor, bytes_each: int, budget: int):
-        self._rows = rows
+    def __init__(
+        self,
+        find: Callable[[tf.Tensor], Block],
+        size: int | tf.Tensor,
+        bytes_each: int,
+        budget: int,
+    ):
+        self._find = find
         self.size = size
         self.bytes_each = bytes_each
         self.budget = budget
@@ -72,14 +124,13 @@ class Chunked(Blocks):
 
     def at(self, indices: tf.Tensor) -> Block:
         if self._whole is not None and self._whole[0] is _place():
-            return _rows_of(self._whole[1], indices)
-        losses, gradients = self._rows(indices)
-        return Block(indices, losses, [Materialized(each) for each in gradients])
+            return self._whole[1].rows(indices)
+        return self._find(indices)
 
     def __str__(self) -> str:
         """What it needs, in words: `needs 41.2 GB (...), budget 8 GB: chunks of 96`."""
         if not isinstance(self.size, int):
-            return f"each sample needs {_large(self.bytes_each)}: chunks of at most {self.chunk}"
+            return f"each sample needs {large(self.bytes_each)}: chunks of at most {self.chunk}"
         return self.in_chunks(self.size) or f"{self._needs(self.size)}: one chunk"
 
     def in_chunks(self, size: int) -> str | None:
@@ -87,8 +138,8 @@ class Chunked(Blocks):
         return None if size <= self.chunk else f"{self._needs(size)}: chunks of {self.chunk}"
 
     def _needs(self, size: int) -> str:
-        counted = f"(B={size} × {_large(self.bytes_each)})"
-        return f"needs {_large(size * self.bytes_each)} {counted}, budget {_large(self.budget)}"
+        counted = f"(B={size} × {large(self.bytes_each)})"
+        return f"needs {large(size * self.bytes_each)} {counted}, budget {large(self.budget)}"
 
     @property
     def fits(self) -> bool | tf.Tensor:
@@ -119,8 +170,8 @@ class Chunked(Blocks):
         indices = start + tf.range(self.chunk)
         valid = indices < self.size
         block = self.at(tf.minimum(indices, self.size - 1))
-        factors = [Materialized(_zero_where_not(valid, f.materialize())) for f in block.factors]
-        return Block(block.indices, _zero_where_not(valid, block.losses), factors)
+        factors = [zero_where_not(valid, factor) for factor in block.factors]
+        return Block(block.indices, lambda: rows_where(valid, block.losses), factors)
 
     def _sum(self, function: Callable[[Block], Any]) -> Any:
         first = function(self._padded(tf.constant(0)))
@@ -147,23 +198,13 @@ class Chunked(Blocks):
         return start < self.size
 
 
-def _zero_where_not(valid: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    shape = tf.concat([tf.shape(valid), tf.ones([rows.shape.rank - 1], tf.int32)], axis=0)
-    return tf.where(tf.reshape(valid, shape), rows, tf.zeros((), rows.dtype))
-
-
-def _large(count: float) -> str:
+def large(count: float) -> str:
     """Bytes in a unit that a person reads."""
     for unit in ("B", "KB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.1f} GB"
-
-
-def _rows_of(block: Block, indices: tf.Tensor) -> Block:
-    factors = [Materialized(tf.gather(f.materialize(), indices)) for f in block.factors]
-    return Block(indices, tf.gather(block.losses, indices), factors)
 
 
 def _place() -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
+import dataclasses
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -11,10 +12,14 @@ import tensorflow as tf
 class Factor(abc.ABC):
     """The gradients of `b` samples with respect to one weight, in whatever form.
 
-    All but `materialize` accumulate in float32 at least, and answer in it.
+    A frozen dataclass of tensors, each `[b, ...]`, of other factors and of settings. All questions
+    but `materialize` are accumulated, and answered, in float32 at least.
+
+    Attributes:
+        form: what `SampleGradients.summary` calls it.
     """
 
-    form: str
+    form: ClassVar[str]
 
     @abc.abstractmethod
     def squared_norms(self) -> tf.Tensor:
@@ -37,42 +42,53 @@ class Factor(abc.ABC):
         """`Σ_i g_i∘g_i` in the weight's shape."""
 
     @abc.abstractmethod
+    def times(self, number: tf.Tensor) -> Factor:
+        """The gradients multiplied by one scalar."""
+
+    @abc.abstractmethod
     def materialize(self) -> tf.Tensor:
         """The gradients themselves, `[b, *weight.shape]`."""
 
 
-@dataclass(frozen=True)
-class Materialized(Factor):
-    """The gradients as they are, one after the other.
+def rows_of(factor: Factor, indices: tf.Tensor) -> Any:
+    """The factor of the samples at `indices [c]` alone."""
+    return with_tensors(factor, [tf.gather(each, indices) for each in tensors_of(factor)])
 
-    Attributes:
-        values: `[b, *weight.shape]`.
-    """
 
-    values: tf.Tensor
-    form = "materialized"
+def zero_where_not(valid: tf.Tensor, factor: Factor) -> Any:
+    """The factor with zeros, NaN or not before, for the samples that are not `valid [b]`."""
+    return with_tensors(factor, [rows_where(valid, each) for each in tensors_of(factor)])
 
-    def squared_norms(self) -> tf.Tensor:
-        return tf.reduce_sum(tf.square(_as_rows(self.values)), axis=1)
 
-    def weighted_sum(self, weights: tf.Tensor | None) -> tf.Tensor:
-        values = wide(self.values)
-        if weights is None:
-            return tf.reduce_sum(values, axis=0)
-        return tf.tensordot(tf.cast(weights, values.dtype), values, axes=1)
+def rows_where(valid: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """`values [b, ...]`, zero in the rows that are not `valid [b]`."""
+    shape = tf.concat([tf.shape(valid), tf.ones([values.shape.rank - 1], tf.int32)], axis=0)
+    return tf.where(tf.reshape(valid, shape), values, tf.zeros((), values.dtype))
 
-    def dot(self, vector: tf.Tensor) -> tf.Tensor:
-        rows = _as_rows(self.values)
-        return tf.linalg.matvec(rows, tf.cast(tf.reshape(vector, [-1]), rows.dtype))
 
-    def gram(self, other: Factor) -> tf.Tensor:
-        return tf.matmul(_as_rows(self.values), _as_rows(other.materialize()), transpose_b=True)
+def tensors_of(factor: Factor) -> list[tf.Tensor]:
+    """The tensors that a factor holds, in the order of its fields."""
+    found: list[tf.Tensor] = []
+    for value in _fields(factor).values():
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, Factor):
+                found += tensors_of(each)
+            elif isinstance(each, tf.Tensor):
+                found.append(each)
+    return found
 
-    def sum_of_squares(self) -> tf.Tensor:
-        return tf.reduce_sum(tf.square(wide(self.values)), axis=0)
 
-    def materialize(self) -> tf.Tensor:
-        return self.values
+def with_tensors(factor: Any, tensors: list[tf.Tensor]) -> Any:
+    """The same factor holding other tensors, taken from the front of `tensors`."""
+
+    def refilled(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(refilled(each) for each in value)
+        if isinstance(value, Factor):
+            return with_tensors(value, tensors)
+        return tensors.pop(0) if isinstance(value, tf.Tensor) else value
+
+    return dataclasses.replace(factor, **{k: refilled(v) for k, v in _fields(factor).items()})
 
 
 def wide(values: tf.Tensor) -> tf.Tensor:
@@ -81,6 +97,5 @@ def wide(values: tf.Tensor) -> tf.Tensor:
     return tf.cast(values, tf.float32) if narrow else values
 
 
-def _as_rows(values: tf.Tensor) -> tf.Tensor:
-    """`[b, *shape]` → `[b, entries]`, wide."""
-    return tf.reshape(wide(values), [-1, values.shape[1:].num_elements()])
+def _fields(factor: Any) -> dict[str, Any]:
+    return {field.name: getattr(factor, field.name) for field in dataclasses.fields(factor)}

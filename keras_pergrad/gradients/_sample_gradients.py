@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from keras_pergrad._text import render
 from keras_pergrad.errors import PerGradError
-from keras_pergrad.gradients._blocks import Block, Blocks
+from keras_pergrad.gradients._blocks import Block, Blocks, Held
 
 By = Literal["model", "layer", "variable"]
 
@@ -34,6 +35,7 @@ class SampleGradients:
         batch_term: the gradient of the terms that no sample owns (regularizers), a list of tensors
             as `variables`.
         unconnected: path → reason of the weights that the loss does not depend on.
+        remarks: what else a person should know, as that samples interact.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class SampleGradients:
         variables: Sequence[str],
         batch_term: list[tf.Tensor],
         unconnected: dict[str, str],
+        remarks: Sequence[str] = (),
     ):
         self.blocks = blocks
         self.variables = list(variables)
         self.batch_term = batch_term
         self.unconnected = unconnected
+        self.remarks = list(remarks)
 
     @property
     def num_samples(self) -> int | tf.Tensor:
@@ -64,6 +68,8 @@ class SampleGradients:
         Raises:
             PerGradError: not one weight a sample.
         """
+        if weights is None and self.blocks.expected:
+            return list(self.blocks.expected)  # the tape has it already
         if weights is None:
             return self.blocks.total(lambda block: [f.weighted_sum(None) for f in block.factors])
         weights = tf.convert_to_tensor(weights)
@@ -124,16 +130,29 @@ class SampleGradients:
 
     def materialize(self) -> dict[str, tf.Tensor]:
         """The gradients themselves, `{path: [B, *weight.shape]}`: `B×P` numbers."""
-        return {path: self.blocks.each(_materialized(k)) for k, path in enumerate(self.variables)}
+        return {
+            path: self.blocks.each(_materialized(k, self.batch_term[k].dtype))
+            for k, path in enumerate(self.variables)
+        }
 
     def summary(self) -> str:
-        """A table: each weight, the form its sample gradients are held in, bytes, and remarks."""
-        table = Table("variable", "form", "bytes a sample", "remark", box=box.SIMPLE_HEAD)
-        for path, term in zip(self.variables, self.batch_term, strict=True):
-            size = term.shape.num_elements() * term.dtype.size
-            remark = self.unconnected.get(path, "")
-            table.add_row(path, "materialized", f"{size:,}", remark and f"no gradient: {remark}")
-        return f"{render(table)}\nTogether: {self.blocks}."
+        """A table: each weight, where it meets samples, the form its gradients are held in."""
+        table = Table(box=box.SIMPLE_HEAD)
+        for name in ("variable", "operation", "form", "bytes a sample", "remark"):
+            table.add_column(name, overflow="fold", justify="right" if "bytes" in name else "left")
+        for path, held in zip(self.variables, self._held(), strict=True):
+            reason = self.unconnected.get(path)
+            remark = f"no gradient: {reason}" if reason else held.because
+            counted = Counter(held.operations).items()
+            where = ", ".join(f"{n} × {name}" if n > 1 else name for name, n in counted)
+            table.add_row(path, where, held.form, f"{held.bytes_each:,}", remark)
+        return "\n".join([render(table), f"Together: {self.blocks}.", *self.remarks])
+
+    def _held(self) -> Sequence[Held]:
+        if self.blocks.held is not None:
+            return self.blocks.held
+        sizes = [term.shape.num_elements() * term.dtype.size for term in self.batch_term]
+        return [Held((), "materialized", size) for size in sizes]
 
     def _expect_one_a_sample(self, weights: tf.Tensor) -> None:
         sizes = weights.shape.as_list()
@@ -173,8 +192,8 @@ def _of_one_dtype(values: list[tf.Tensor]) -> list[tf.Tensor]:
     return [tf.cast(each, widest) for each in values]
 
 
-def _materialized(k: int) -> Callable[[Block], tf.Tensor]:
-    return lambda block: block.factors[k].materialize()
+def _materialized(k: int, dtype: tf.DType) -> Callable[[Block], tf.Tensor]:
+    return lambda block: tf.cast(block.factors[k].materialize(), dtype)
 
 
 def _weighted(block: Block, weights: tf.Tensor) -> list[tf.Tensor]:

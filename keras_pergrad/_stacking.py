@@ -1,4 +1,6 @@
-"""How `tf.vectorized_map` stacks the operations that TensorFlow 2.21 stacks wrongly or not at all.
+"""`tf.vectorized_map`, exactly, and without a word.
+
+How it stacks the operations that TensorFlow 2.21 stacks wrongly or not at all:
 
 - `BatchMatMulV2`: `[B, 1, M, K] x [K, N]` corrupts memory on CPU under oneDNN (tensorflow issues
   117700, 123109). The left side is flattened instead, so that nothing broadcasts.
@@ -13,6 +15,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -20,8 +24,25 @@ import tensorflow as tf
 from keras_pergrad import _keras
 
 
-def exact_converters() -> contextlib.AbstractContextManager[None]:
-    """Vectorizes exactly, in this scope."""
+def stacked_map(function: Callable[[Any], Any], values: Any) -> Any:
+    """`function` of every entry of `values`, all at once, as `tf.vectorized_map` computes it."""
+    with _exact_converters(), _quietly():
+        return tf.vectorized_map(function, values)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps TensorFlow from announcing each operation that it loops over: slow there, but exact."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _exact_converters() -> contextlib.AbstractContextManager[None]:
     return _keras.converters_replaced(
         {
             "BatchMatMulV2": _convert_batch_matmul,

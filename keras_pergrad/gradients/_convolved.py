@@ -1,0 +1,127 @@
+"""`Convolved`: gradients of a filter, from the images it slid over and the gradients it met."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from keras_pergrad.gradients._factor import Factor, wide
+from keras_pergrad.gradients._materialized import Materialized
+
+
+@dataclass(frozen=True)
+class Convolved(Factor):
+    """The gradient of a filter `[h, w, I, O]` of a two-dimensional convolution.
+
+    At each offset in the filter it is a product `X_iᵀ G_i` over positions, with `X_i` the image
+    shifted by the offset, so that no patches are copied.
+
+    Attributes:
+        images: `[b, n, H, W, I]`, padded; `n` images a sample.
+        right: `G [b, n, H', W', O]`.
+        window: `(h, w)`.
+        strides, dilations: of the convolution.
+    """
+
+    images: tf.Tensor
+    right: tf.Tensor
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    form = "factored"
+
+    def squared_norms(self) -> tf.Tensor:
+        if self._gram_is_cheaper():
+            right = self._right()
+            total = tf.zeros((), right.dtype)
+            for left in self._shifts():
+                total += tf.matmul(left, left, transpose_b=True)
+            return tf.reduce_sum(total * tf.matmul(right, right, transpose_b=True), axis=[1, 2])
+        return tf.add_n([tf.reduce_sum(tf.square(m), axis=[1, 2]) for m in self._matrices()])
+
+    def weighted_sum(self, weights: tf.Tensor | None) -> tf.Tensor:
+        right = wide(self.right)
+        if weights is not None:
+            right *= tf.cast(weights, right.dtype)[:, None, None, None, None]
+        if self.dilations != (1, 1):  # TensorFlow has no such kernel on the CPU
+            rows = tf.reshape(right, [-1, right.shape[-1]])
+            lefts = [tf.reshape(left, [-1, left.shape[-1]]) for left in self._shifts()]
+            sums = [tf.matmul(left, rows, transpose_a=True) for left in lefts]
+            return tf.reshape(tf.stack(sums), self._shape())
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=_merged(wide(self.images)),
+            filter_sizes=self._shape(),
+            out_backprop=_merged(right),
+            **self._options(),
+        )
+
+    def dot(self, vector: tf.Tensor) -> tf.Tensor:
+        images = wide(self.images)
+        filters = tf.reshape(tf.cast(vector, images.dtype), self._shape())
+        pushed = tf.raw_ops.Conv2D(input=_merged(images), filter=filters, **self._options())
+        right = wide(self.right)
+        return tf.reduce_sum(tf.reshape(pushed, tf.shape(right)) * right, axis=[1, 2, 3, 4])
+
+    def gram(self, other: Factor) -> tf.Tensor:
+        return Materialized(wide(self.materialize())).gram(other)
+
+    def sum_of_squares(self) -> tf.Tensor:
+        sums = [tf.reduce_sum(tf.square(matrix), axis=0) for matrix in self._matrices()]
+        return tf.reshape(tf.stack(sums), self._shape())
+
+    def times(self, number: tf.Tensor) -> Convolved:
+        return dataclasses.replace(self, right=self.right * tf.cast(number, self.right.dtype))
+
+    def materialize(self) -> tf.Tensor:
+        return tf.reshape(tf.stack(self._matrices(), axis=1), [-1, *self._shape()])
+
+    def _matrices(self) -> list[tf.Tensor]:
+        """The gradients at each offset, `[b, I, O]`."""
+        right = self._right()
+        return [tf.matmul(left, right, transpose_a=True) for left in self._shifts()]
+
+    def _shifts(self) -> list[tf.Tensor]:
+        """The images at each offset in the filter, `[b, T, I]`."""
+        images = wide(self.images)
+        height, width = self.right.shape[2:4]
+        shifted = []
+        for row in range(self.window[0]):
+            for column in range(self.window[1]):
+                top, left = row * self.dilations[0], column * self.dilations[1]
+                bottom = top + (height - 1) * self.strides[0] + 1
+                side = left + (width - 1) * self.strides[1] + 1
+                down, across = self.strides
+                piece = images[:, :, top:bottom:down, left:side:across]
+                shifted.append(tf.reshape(piece, [-1, self._positions(), images.shape[-1]]))
+        return shifted
+
+    def _right(self) -> tf.Tensor:
+        return tf.reshape(wide(self.right), [-1, self._positions(), self.right.shape[-1]])
+
+    def _positions(self) -> int:
+        return math.prod(self.right.shape[1:4])
+
+    def _shape(self) -> list[int]:
+        return [*self.window, self.images.shape[-1], self.right.shape[-1]]
+
+    def _options(self) -> dict:
+        return {
+            "strides": [1, *self.strides, 1],
+            "dilations": [1, *self.dilations, 1],
+            "padding": "VALID",
+        }
+
+    def _gram_is_cheaper(self) -> bool:
+        """Multiplications: `T²(k I + O)` for the Gram form of `k` offsets, else `T k I O`."""
+        *window, inputs, outputs = self._shape()
+        offsets = math.prod(window)
+        gram = self._positions() * (offsets * inputs + outputs)
+        return gram < offsets * inputs * outputs
+
+
+def _merged(value: tf.Tensor) -> tf.Tensor:
+    """`[b, n, ...]` → `[b n, ...]`."""
+    return tf.reshape(value, [-1, *value.shape[2:]])
