@@ -12,7 +12,7 @@ import functools
 import inspect
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -114,6 +114,13 @@ def intercept(*, draw: Hook | None = None, reduce: Hook | None = None) -> Iterat
         yield
     finally:
         _active.hooks = outer
+
+
+@contextlib.contextmanager
+def reductions_by(reduce: Hook) -> Iterator[None]:
+    """Asks `reduce` for every reduced loss, and whoever is asked already for random tensors."""
+    with intercept(draw=_hook("draw"), reduce=reduce):
+        yield
 
 
 @contextlib.contextmanager
@@ -521,6 +528,23 @@ def variables_read_past(graph: Any, variables: list[keras.Variable]) -> list[ker
     """The variables that a traced graph reads by their TensorFlow handle, past any Keras scope."""
     sources = {id(_outermost(tensor, graph)) for tensor in graph.external_captures}
     return [v for v in variables if id(getattr(v._value, "handle", None)) in sources]
+
+
+def readings(
+    operations: Sequence[tf.Operation], variables: list[keras.Variable]
+) -> list[list[tf.Tensor]]:
+    """Every tensor that a traced run has read each variable into, in the order of the trace.
+
+    In a replica, those of its own copy.
+    """
+    found: dict[int, list[tf.Tensor]] = {}
+    for operation in operations:
+        if operation.type == "ReadVariableOp":
+            source, graph = operation.inputs[0], operation.graph
+            source = next((out for out, inner in graph.captures if inner is source), source)
+            source = _outermost(source, graph)
+            found.setdefault(id(source), []).append(operation.outputs[0])
+    return [found.get(id(getattr(v._value, "handle", None)), []) for v in variables]
 
 
 def _outermost(tensor: Any, graph: Any) -> Any:

@@ -10,6 +10,7 @@ from keras_pergrad.engines._api import (
     unique_paths,
 )
 from keras_pergrad.engines._engine import Engine
+from keras_pergrad.engines._factored import Factored
 from keras_pergrad.engines._jacobian import Jacobian
 from keras_pergrad.engines._loop import Loop, one_by_one
 from keras_pergrad.engines._separation import Separation
@@ -18,6 +19,7 @@ from keras_pergrad.engines._vectorized import Vectorized
 __all__ = [
     "DEFAULT_MEMORY_BUDGET",
     "Engine",
+    "Factored",
     "Jacobian",
     "Loop",
     "Separation",

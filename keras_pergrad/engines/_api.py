@@ -10,9 +10,10 @@ import keras
 import tensorflow as tf
 
 from keras_pergrad.engines._engine import Engine, by_name
+from keras_pergrad.engines._factored import Factored
 from keras_pergrad.engines._jacobian import Jacobian
 from keras_pergrad.engines._loop import Loop
-from keras_pergrad.engines._separation import Separation, separate
+from keras_pergrad.engines._separation import Separation, separate, separate_shares
 from keras_pergrad.engines._vectorized import Vectorized
 from keras_pergrad.errors import PerGradError, PerGradWarning
 from keras_pergrad.gradients import Blocks, SampleGradients
@@ -21,6 +22,7 @@ from keras_pergrad.runs import Batch, Run, start
 DEFAULT_MEMORY_BUDGET = 2**30
 ENGINES: dict[str, type[Engine]] = {
     "auto": Vectorized,
+    "factored": Factored,
     "vectorized": Vectorized,
     "jacobian": Jacobian,
     "loop": Loop,
@@ -28,7 +30,7 @@ ENGINES: dict[str, type[Engine]] = {
 
 
 def get_engine(engine: str | Engine) -> Engine:
-    """The engine of that name; `"auto"` is the fastest exact one, today `vectorized`."""
+    """The engine of that name; `"auto"` is `vectorized`, until `factored` has proved itself."""
     return by_name(engine, ENGINES)
 
 
@@ -120,9 +122,13 @@ def sample_gradients(
     blocks = engine.blocks(run, memory_budget)
     if run.untracked:
         _warn_of_untracked(run)
-    if run.of == "contribution" and (verify or run.is_opaque):
+    if blocks.are_shares:
+        if run.of == "contribution" and verify:
+            blocks = refuse(separate_shares(blocks, run, engine.name))
+    elif run.of == "contribution" and (verify or run.is_opaque):
         blocks = refuse(separate(blocks, run, engine.name))
-    return SampleGradients(blocks, unique_paths(run.variables), run.batch_term(), run.unconnected)
+    paths = unique_paths(run.variables)
+    return SampleGradients(blocks, paths, run.batch_term(), run.unconnected, run.remarks)
 
 
 def _warn_of_untracked(run: Run) -> None:

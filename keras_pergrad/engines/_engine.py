@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from keras_pergrad.errors import PerGradError
 from keras_pergrad.gradients import Blocks
-from keras_pergrad.runs import Run
+from keras_pergrad.runs import Observer, Run
 
 
 class Engine(abc.ABC):
@@ -17,10 +17,13 @@ class Engine(abc.ABC):
         name: what `engine=` calls it.
         definition: which of the three definitions of a sample's gradient it computes:
             `"isolated"`, `"jacobian"` or `"share"`.
+        observer: what, made for a run, looks on while a training step is differentiated, so that
+            the engine needs no pass of its own; None for engines that do.
     """
 
     name: ClassVar[str]
     definition: ClassVar[str]
+    observer: ClassVar[type[Observer] | None] = None
 
     @abc.abstractmethod
     def blocks(self, run: Run, memory_budget: int) -> Blocks:

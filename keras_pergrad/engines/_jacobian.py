@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras_pergrad.engines._engine import Engine
 from keras_pergrad.engines._memory import plan_chunks
-from keras_pergrad.gradients import Blocks
+from keras_pergrad.gradients import Chunked
 from keras_pergrad.runs import Run
 
 
@@ -19,5 +19,5 @@ class Jacobian(Engine):
     name = "jacobian"
     definition = "jacobian"
 
-    def blocks(self, run: Run, memory_budget: int) -> Blocks:
+    def blocks(self, run: Run, memory_budget: int) -> Chunked:
         return plan_chunks(run, lambda index: run.row(index, unroll=True), self.name, memory_budget)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import tensorflow as tf
 
 from keras_pergrad.engines._alone import expect_samples_alone
@@ -16,7 +14,7 @@ from keras_pergrad.engines._trace import (
     trace,
 )
 from keras_pergrad.errors import UnsupportedError
-from keras_pergrad.gradients import Blocks, Chunked
+from keras_pergrad.gradients import Block, Chunked
 from keras_pergrad.runs import Run
 
 
@@ -26,15 +24,18 @@ class Loop(Engine):
     name = "loop"
     definition = "isolated"
 
-    def blocks(self, run: Run, memory_budget: int) -> Blocks:
+    def blocks(self, run: Run, memory_budget: int) -> Chunked:
         expect_samples_alone(run, self.name)
         graph = _traced(run)
         if graph is not None:
             expect_no_side_effects(graph)
             expect_weights_seen(graph, run)
             note_ignored_samples(run, graph)
-        rows = functools.partial(one_by_one, run)
-        return Chunked(rows, run.size, gradient_bytes(run), memory_budget)
+
+        def find(indices: tf.Tensor) -> Block:
+            return Block.written_out(indices, *one_by_one(run, indices))
+
+        return Chunked(find, run.size, gradient_bytes(run), memory_budget)
 
 
 def one_by_one(run: Run, indices: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:

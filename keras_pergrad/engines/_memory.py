@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
-
 import tensorflow as tf
 
 from keras_pergrad import _keras
-from keras_pergrad.engines._converters import exact_converters
+from keras_pergrad._stacking import stacked_map
 from keras_pergrad.engines._trace import (
     Body,
     expect_no_python,
@@ -20,7 +16,7 @@ from keras_pergrad.engines._trace import (
     trace,
 )
 from keras_pergrad.errors import UnsupportedError
-from keras_pergrad.gradients import Chunked
+from keras_pergrad.gradients import Block, Chunked
 from keras_pergrad.runs import Run, depending_on
 
 # Stacked operations copy: patches of convolutions, transposed operands, the zeroed last chunk. Seen
@@ -53,24 +49,18 @@ def plan_chunks(run: Run, body: Body, engine: str, budget: int) -> Chunked:
     def rows(indices: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         if indices.shape[0] == 0:
             return no_rows(run)
-        with exact_converters(), _quietly(), refusing(engine):
-            losses, gradients = tf.vectorized_map(body, indices)
+        with refusing(engine):
+            losses, gradients = stacked_map(body, indices)
         pairs = zip(gradients, run.weights, strict=True)
         return losses, [tf.ensure_shape(g, [None, *weight.shape]) for g, weight in pairs]
 
-    if not tf.executing_eagerly():
-        return _noted(run, Chunked(rows, run.size, stacked_bytes(graph), budget))
-    compiled = _keras.compiled(rows)
+    compiled = _keras.compiled(rows) if tf.executing_eagerly() else rows
 
-    def refusing_rows(indices: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        with refusing(engine, running=True):
-            return compiled(indices)
+    def find(indices: tf.Tensor) -> Block:
+        with refusing(engine, running=tf.executing_eagerly()):
+            return Block.written_out(indices, *compiled(indices))
 
-    return _noted(run, Chunked(refusing_rows, run.size, stacked_bytes(graph), budget))
-
-
-def _noted(run: Run, blocks: Chunked) -> Chunked:
-    """Leaves word of the chunks, for the report."""
+    blocks = Chunked(find, run.size, stacked_bytes(graph), budget)
     run.in_chunks = blocks.in_chunks
     return blocks
 
@@ -97,15 +87,3 @@ def no_rows(run: Run) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """The losses and gradients of no sample."""
     gradients = [tf.zeros([0, *weight.shape], weight.dtype) for weight in run.weights]
     return tf.zeros([0], run.loss_dtype), gradients
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps TensorFlow from announcing each operation that it loops over: slow there, but exact."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

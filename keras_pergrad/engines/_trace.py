@@ -55,6 +55,7 @@ def refusing(engine: str, *, running: bool = False) -> Iterator[None]:
 
     Raises:
         UnsupportedError: names the engines that may.
+        PerGradError: none can.
     """
     try:
         yield
@@ -70,19 +71,19 @@ def refusing(engine: str, *, running: bool = False) -> Iterator[None]:
         if running and "pfor" not in str(error):
             raise
         if "singleton tf.Variable" in str(error):
-            raise UnsupportedError(
+            raise PerGradError(
                 "The model makes a new weight each time it is called, so that nothing trains it. "
                 "Make layers and weights in `__init__` or `build`. "
                 f"Received: engine={engine!r} and a weight made in `call`."
             ) from error
         raise UnsupportedError(
             f"engine={engine!r} cannot {_TASK.get(engine, 'stack')} the samples of this model: "
-            f"{_gist(error)} {_WAY_OUT.get(engine, _WAY_OUT['vectorized'])} "
+            f"{gist(error)} {_WAY_OUT.get(engine, _WAY_OUT['vectorized'])} "
             f"Received: engine={engine!r}."
         ) from error
 
 
-def _gist(error: Exception) -> str:
+def gist(error: Exception) -> str:
     """The first two lines of a message, without the colours that Keras adds."""
     lines = [line.strip() for line in re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()]
     return " ".join([line for line in lines if line][:2])
@@ -143,5 +144,7 @@ def expect_no_side_effects(graph: tf.Graph) -> None:
 
 def note_ignored_samples(run: Run, graph: tf.Graph) -> None:
     """Remarks on a loss that is the same whatever the sample."""
-    if graph.outputs[0].ref() not in depending_on(graph.inputs[0], graph):
-        run.remarks.append("The loss does not depend on the samples: all gradients are the same.")
+    remark = "The loss does not depend on the samples: all gradients are the same."
+    ignored = graph.outputs[0].ref() not in depending_on(graph.inputs[0], graph)
+    if ignored and remark not in run.remarks:
+        run.remarks.append(remark)

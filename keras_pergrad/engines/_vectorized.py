@@ -5,7 +5,7 @@ from __future__ import annotations
 from keras_pergrad.engines._alone import expect_samples_alone
 from keras_pergrad.engines._engine import Engine
 from keras_pergrad.engines._memory import plan_chunks
-from keras_pergrad.gradients import Blocks
+from keras_pergrad.gradients import Chunked
 from keras_pergrad.runs import Run
 
 
@@ -20,7 +20,7 @@ class Vectorized(Engine):
     name = "vectorized"
     definition = "isolated"
 
-    def blocks(self, run: Run, memory_budget: int) -> Blocks:
+    def blocks(self, run: Run, memory_budget: int) -> Chunked:
         expect_samples_alone(run, self.name)
         return plan_chunks(
             run, lambda index: run.sample(index, unroll=True), self.name, memory_budget

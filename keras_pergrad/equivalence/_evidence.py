@@ -109,9 +109,13 @@ def _compare(reference: list[tf.Tensor], found: list[tf.Tensor], spread: Any) ->
 
 
 def _squared_norms_by_variable(block: Block) -> tf.Tensor:
-    return tf.stack(
-        [Materialized(_double(f.materialize())).squared_norms() for f in block.factors], axis=1
-    )
+    """`[b, V]`; where written out, in float64: the squares of tiny numbers vanish in float32."""
+    norms = []
+    for factor in block.factors:
+        if isinstance(factor, Materialized):
+            factor = Materialized(_double(factor.values))
+        norms.append(_double(factor.squared_norms()))
+    return tf.stack(norms, axis=1)
 
 
 def _first(wrong: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

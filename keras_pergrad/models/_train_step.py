@@ -39,7 +39,8 @@ def measured_train_step(
     """One training step, with what `settings` ask for; returns the metrics, as Keras does."""
     batch = _fitting(Batch(*keras.utils.unpack_x_y_sample_weight(data)), watch)
     x, y, sample_weight = batch.x, batch.y, batch.sample_weight
-    run, loss, gradients = run_and_differentiate(model, batch, of="own")
+    observer = get_engine(settings.engine).observer if settings.aggregator else None
+    run, loss, gradients = run_and_differentiate(model, batch, of="own", observer=observer)
     _keras.track_loss(model, loss, tf.shape(leaves(x)[0])[0])
     if not watch.off:
         _check(run, gradients, settings, watch)

@@ -1,8 +1,9 @@
 """Running a model on a batch, on one sample, again, at other predictions, without a trace."""
 
 from keras_pergrad.runs._batch import Batch, leaves, map_leaves, take
+from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
-from keras_pergrad.runs._run import Outcome, Run
+from keras_pergrad.runs._run import Outcome, Run, Traced
 from keras_pergrad.runs._start import (
     prepare,
     run_and_differentiate,
@@ -15,9 +16,11 @@ from keras_pergrad.runs._terms import depending_on
 
 __all__ = [
     "Batch",
+    "Observer",
     "Outcome",
     "Recording",
     "Run",
+    "Traced",
     "depending_on",
     "leaves",
     "map_leaves",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,9 @@ import keras
 import tensorflow as tf
 
 from keras_pergrad import _keras
-from keras_pergrad.runs._batch import Batch, map_leaves, take
+from keras_pergrad.runs._batch import Batch, leaves, map_leaves, take
+from keras_pergrad.runs._observer import Observer
+from keras_pergrad.runs._own import sum_of_own_losses
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._replay import Replay
 from keras_pergrad.runs._row import RowGraph, row_of_term
@@ -27,6 +29,7 @@ from keras_pergrad.runs._tape import (
     LossAndGradients,
     State,
     differentiate,
+    differentiate_observed,
     summed,
 )
 from keras_pergrad.runs._terms import depending_on, owned
@@ -38,6 +41,27 @@ class Outcome:
 
     y_pred: Any
     loss: tf.Tensor
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A run that was traced and not run.
+
+    Attributes:
+        operations: in their order.
+        weights: in it, in the order of the run's variables.
+        data: what it was given as a batch.
+        loss: its scalar.
+        forward: how many of the operations are the forward pass.
+        rewritten: the numbers of the variables that the forward pass assigns.
+    """
+
+    operations: Sequence[tf.Operation]
+    weights: list[tf.Tensor]
+    data: list[tf.Tensor]
+    loss: tf.Tensor
+    forward: int
+    rewritten: set[int]
 
 
 @dataclass
@@ -60,6 +84,7 @@ class Run:
         remarks: what else tracing found that a person should know.
         in_chunks: from a number of samples to how they are cut into chunks, in words; None where
             they are not, or nothing is known of it.
+        observer: who has seen the real run's own backward pass, or None.
     """
 
     model: keras.Model
@@ -75,6 +100,7 @@ class Run:
     unconnected: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     in_chunks: Callable[[int], str | None] | None = None
+    observer: Observer | None = None
 
     # --- what is known about it ---
 
@@ -135,6 +161,11 @@ class Run:
             graph = _keras.compiled(terms_of).get_concrete_function(index).graph
         reached = depending_on(graph.inputs[0], graph)
         return [tensor.ref() not in reached for tensor in graph.outputs]
+
+    @property
+    def sums_own_losses(self) -> bool:
+        """Whether Keras' losses can be made to reduce to the sum of the samples' own."""
+        return self.of == "own" and not self.is_opaque
 
     def contributions(self) -> Run:
         """The same run, for contributions in place of the samples' own gradients."""
@@ -205,10 +236,60 @@ class Run:
             replay.expect_the_end()
             return loss
 
-        scale = self.gradient_scale
-        if scale is not None:
-            scale = scale * tf.cast(tf.maximum(self.size, 1), scale.dtype)
-        return self._gradients(loss_of, scale)
+        return self._gradients(loss_of, self._scale_of_the_batch())
+
+    def observe(self, observer: Observer) -> None:
+        """Runs the samples' part of the batch's scalar and differentiates it, for an observer.
+
+        Where `sums_own_losses`, the scalar is the sum of the samples' own losses. Recurrent layers
+        are unrolled. Has to be called while a graph is traced.
+        """
+
+        def loss_of() -> tf.Tensor:
+            replay = self._replay()
+            with replay.of(None), sum_of_own_losses(self.sums_own_losses):
+                loss = self._samples_loss(self.batch)
+            replay.expect_the_end()
+            return loss
+
+        differentiate_observed(
+            loss_of,
+            self.model,
+            self.variables,
+            self.state,
+            self.gradient_scale if self.sums_own_losses else self._scale_of_the_batch(),
+            self.unconnected,
+            observer,
+        )
+
+    def traced_at(self, size: int) -> Traced:
+        """What the run computes, traced with another number of samples; nothing is run."""
+        data = map_leaves(
+            lambda leaf: tf.TensorSpec([size, *leaf.shape[1:]], leaf.dtype),
+            (self.batch.x, self.batch.y, self.batch.sample_weight),
+        )
+        state = [tf.TensorSpec(value.shape, value.dtype) for _, value in self.state]
+        free = self.free_terms
+        inside: dict[str, Any] = {}
+
+        def loss(data: Any, values: list[tf.Tensor]) -> tf.Tensor:
+            given = [(v, value) for (v, _), value in zip(self.state, values, strict=True)]
+            box = Sandbox(given, self.variables)
+            with _keras.attributes_kept(self.model), box, _keras.intercept():
+                y_pred, terms = self._forward(Batch(*data), unroll=True)
+                inside["forward"] = len(tf.compat.v1.get_default_graph().get_operations())
+                total = self._loss(Batch(*data), y_pred, owned(terms, free))
+            versions = box.versions(self.variables)
+            inside["rewritten"] = {k for k, each in enumerate(versions) if len(each) > 1}
+            inside["weights"] = [each[0] for each in versions]
+            inside["data"] = leaves(data)
+            return total
+
+        with tf.init_scope():  # traced inside another graph, it would keep that from being freed
+            graph = _keras.compiled(loss).get_concrete_function(data, state).graph
+        found = dict(inside)
+        inside.clear()
+        return Traced(graph.get_operations(), loss=graph.outputs[0], **found)
 
     def again(self, batch: Batch | None = None) -> Outcome:
         """The whole batch, or another in its place, run once more with the same noise."""
@@ -228,7 +309,7 @@ class Run:
         the loss does with that term: 1 for Keras' own `compute_loss`, 0 where an overridden one
         leaves `self.losses` out.
         """
-        if not self._penalized and not any(self.free_terms):
+        if not self.penalized and not any(self.free_terms):
             return [tf.zeros_like(weight) for weight in self.weights]
         with tf.GradientTape() as tape:
             stubs = self._no_penalties()
@@ -250,6 +331,11 @@ class Run:
 
     # --- the parts of a run; all but the first are called in a sandbox ---
 
+    def _samples_loss(self, batch: Batch, free: list[bool] | None = None) -> tf.Tensor:
+        """The batch's scalar without the terms that no sample owns, recurrent layers unrolled."""
+        y_pred, terms = self._forward(batch, unroll=True)
+        return self._loss(batch, y_pred, owned(terms, self.free_terms if free is None else free))
+
     def _gradients(
         self, loss_of: Callable[[], tf.Tensor], scale: tf.Tensor | None
     ) -> LossAndGradients:
@@ -257,6 +343,12 @@ class Run:
             loss_of, self.model, self.variables, self.state, scale, self.unconnected
         )
         return tf.cast(loss, self.loss_dtype), gradients
+
+    def _scale_of_the_batch(self) -> tf.Tensor | None:
+        """What the batch's scalar is multiplied by before the backward pass, or None."""
+        if self.gradient_scale is None:
+            return None
+        return self.gradient_scale * tf.cast(tf.maximum(self.size, 1), self.gradient_scale.dtype)
 
     def _sandbox(self) -> Sandbox:
         return Sandbox(self.state, self.variables)
@@ -288,7 +380,7 @@ class Run:
             loss = _keras.compute_loss(
                 self.model, batch.x, batch.y, y_pred, batch.sample_weight, self.training
             )
-        return summed(loss, 1 if alone else self.size)
+        return summed(loss, 1 if alone else batch.size)
 
     def _loss_with(
         self, y_pred: Any, terms: list[tf.Tensor], penalties: list[tf.Tensor] | None
@@ -305,15 +397,15 @@ class Run:
         return {id(variable): value for variable, value in self.state}
 
     @cached_property
-    def _penalized(self) -> list[keras.Variable]:
+    def penalized(self) -> list[keras.Variable]:
         """The weights with a regularizer."""
         return [v for v in self.model.trainable_weights if v.regularizer is not None]
 
     def _penalties(self) -> list[tf.Tensor]:
-        return [v.regularizer(tf.convert_to_tensor(v)) for v in self._penalized]
+        return [v.regularizer(tf.convert_to_tensor(v)) for v in self.penalized]
 
     def _no_penalties(self) -> list[tf.Tensor]:
-        return [tf.zeros((), self._values[id(v)].dtype) for v in self._penalized]
+        return [tf.zeros((), self._values[id(v)].dtype) for v in self.penalized]
 
     def _free(self, terms: list[tf.Tensor]) -> list[tf.Tensor]:
         return [term for term, free in zip(terms, self.free_terms, strict=True) if free]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -11,11 +11,13 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.errors import PerGradError, UnsupportedError
+from keras_pergrad.gradients import wide
 from keras_pergrad.runs._batch import Batch
+from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._run import Run
 from keras_pergrad.runs._sandbox import Sandbox
-from keras_pergrad.runs._tape import State, summed
+from keras_pergrad.runs._tape import State, dense, summed, without_scale
 
 
 def trained_variables(model: keras.Model) -> list[keras.Variable]:
@@ -81,7 +83,11 @@ def start(
 
 
 def run_and_differentiate(
-    model: keras.Model, batch: Batch, *, of: str
+    model: keras.Model,
+    batch: Batch,
+    *,
+    of: str,
+    observer: Callable[[Run], Observer] | None = None,
 ) -> tuple[Run, tf.Tensor, list[tf.Tensor | None]]:
     """Runs a training step's forward pass, loss and gradient for real, recorded.
 
@@ -93,36 +99,50 @@ def run_and_differentiate(
         `model.trainable_weights`, multiplied by the optimizer's loss scale.
     """
     run = Run(model, batch, trained_variables(model), _state_before(model), Recording(), of=of)
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    begin = 0 if graph is None else len(graph.get_operations())
     with tf.GradientTape() as tape, _keras.writes_remembered() as written:
         with run.recording.listen():
             run.y_pred = _keras.forward(model, batch.x, training=True)
             run.terms = _keras.added_losses(model)
             run.recording.forward_ends()
+            forward = 0 if graph is None else len(graph.get_operations()) - begin
             loss = _keras.compute_loss(
                 model, batch.x, batch.y, run.y_pred, batch.sample_weight, training=True
             )
             summed(loss, batch.size)  # refuses what is no loss
             _expect_the_same_terms(run)
         scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
-    gradients = tape.gradient(scaled, model.trainable_weights)
+    operations = [] if graph is None else graph.get_operations()[begin:]
     known = {id(variable) for variable, _ in run.state}
     run.state = [*run.state, *read([v for v in run.variables if id(v) not in known])]
     run.state += _written_elsewhere(run, written)
     run.gradient_scale = gradient_scale(model, run.size)
+    at: list[tf.Tensor] = []
+    # Only what the trace of the samples' part alone has in it, too, can be found in this one.
+    alike = not (run.penalized and _keras.overrides(model, "compute_loss"))
+    if observer is not None and graph is not None and alike:
+        run.observer = observer(run)
+        readings = _keras.readings(operations, run.variables)
+        at = run.observer.choose(operations, readings, forward)
+    gradients, seen = tape.gradient(scaled, [list(model.trainable_weights), at])
+    if run.observer is not None:
+        found = [wide(each) for each in dense(seen, at)]
+        run.observer.gradients = without_scale(found, _loss_scale(model))
+        run.observer.totals = without_loss_scale(run, gradients)
     return run, loss, gradients
 
 
 def without_loss_scale(run: Run, gradients: list[tf.Tensor | None]) -> list[tf.Tensor]:
     """The gradients of `run.variables`, dense, zero where there is none, loss scale taken out."""
-    optimizer, one = run.model.optimizer, tf.ones(())
-    scale = one if optimizer is None else optimizer.scale_loss(one)
+    scale = _loss_scale(run.model)
     found = {id(v): g for v, g in zip(run.model.trainable_weights, gradients, strict=True)}
-    dense = []
-    for variable, weight in zip(run.variables, run.weights, strict=True):
-        gradient = found[id(variable)]
-        gradient = tf.zeros_like(weight) if gradient is None else tf.convert_to_tensor(gradient)
-        dense.append(gradient / tf.cast(scale, gradient.dtype))
-    return dense
+    return without_scale(dense([found[id(v)] for v in run.variables], run.weights), scale)
+
+
+def _loss_scale(model: keras.Model) -> tf.Tensor:
+    one = tf.ones(())
+    return one if model.optimizer is None else model.optimizer.scale_loss(one)
 
 
 def _expect_the_same_terms(run: Run) -> None:

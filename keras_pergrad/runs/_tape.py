@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.errors import PerGradError
+from keras_pergrad.gradients import wide
+from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._sandbox import Sandbox
 
 State = list[tuple[keras.Variable, tf.Tensor]]
@@ -48,12 +50,61 @@ def differentiate(
     versions = box.versions(variables)
     parts = tape.gradient(scaled, versions)
     if unconnected is not None:
-        unconnected.update(dict.fromkeys(sorted(box.untracked), UNTRACKED))
-        unconnected.update(_without_gradient(variables, parts, box))
+        unconnected.update(_reasons(variables, parts, box))
     gradients = [_total(part, each) for part, each in zip(parts, versions, strict=True)]
-    if scale is not None:
-        gradients = [each / tf.cast(scale, each.dtype) for each in gradients]
-    return loss, gradients
+    return loss, without_scale(gradients, scale)
+
+
+def differentiate_observed(
+    loss_of: Callable[[], tf.Tensor],
+    model: keras.Model,
+    variables: list[keras.Variable],
+    state: State,
+    scale: tf.Tensor | None,
+    unconnected: dict[str, str],
+    observer: Observer,
+) -> None:
+    """As `differentiate`, in a graph, and with the gradients that an observer asks for, all in one.
+
+    Args:
+        loss_of, model, variables, state, scale, unconnected: as for `differentiate`.
+        observer: is given the gradients at its tensors, zeros where there are none.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    start = len(graph.get_operations())
+    given = [(variable, tf.identity(value)) for variable, value in state]
+    values = {id(variable): value for variable, value in given}
+    weights = [values[id(variable)] for variable in variables]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with _keras.attributes_kept(model), Sandbox(given, variables, tape) as box:
+            loss = loss_of()
+        scaled = loss if scale is None else loss * tf.cast(scale, loss.dtype)
+    operations = graph.get_operations()[start:]
+    at = observer.choose(operations, [[weight] for weight in weights], len(operations))
+    versions = box.versions(variables)
+    parts, gradients = tape.gradient(scaled, [versions, at])
+    unconnected.update(_reasons(variables, parts, box))
+    totals = [_total(part, each) for part, each in zip(parts, versions, strict=True)]
+    observer.gradients = without_scale([wide(each) for each in dense(gradients, at)], scale)
+    observer.totals = without_scale(totals, scale)
+
+
+def dense(gradients: Sequence[Any], at: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The gradients at tensors as tensors of their shapes, zero where there is none."""
+    found = [
+        tf.zeros_like(tensor) if gradient is None else tf.convert_to_tensor(gradient)
+        for gradient, tensor in zip(gradients, at, strict=True)
+    ]
+    for gradient, tensor in zip(found, at, strict=True):
+        gradient.set_shape(tensor.shape)
+    return found
+
+
+def without_scale(gradients: list[tf.Tensor], scale: tf.Tensor | None) -> list[tf.Tensor]:
+    """The gradients divided by what the loss was multiplied by."""
+    if scale is None:
+        return gradients
+    return [each / tf.cast(scale, each.dtype) for each in gradients]
 
 
 def summed(loss: Any, size: int | tf.Tensor) -> tf.Tensor:
@@ -85,10 +136,10 @@ def summed(loss: Any, size: int | tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(loss)
 
 
-def _without_gradient(
+def _reasons(
     variables: list[keras.Variable], parts: list[list[Any]], box: Sandbox
 ) -> dict[str, str]:
-    return {
+    return dict.fromkeys(sorted(box.untracked), UNTRACKED) | {
         variable.path: _CUT if id(variable) in box.read else _UNREAD
         for variable, part in zip(variables, parts, strict=True)
         if all(gradient is None for gradient in part)

@@ -1,0 +1,163 @@
+"""How one run's sample gradients are read off its one forward and one backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import tensorflow as tf
+
+from keras_pergrad.engines._trace import gist
+from keras_pergrad.gradients import Factor, Nothing, summed, tensors_of, with_tensors
+from keras_pergrad.runs import Observer, Run
+from keras_pergrad.sites import (
+    Layouts,
+    NoSiteError,
+    Region,
+    Site,
+    Trace,
+    factor_at,
+    find_region,
+    first_interaction,
+    prime_for,
+)
+
+
+@dataclass
+class Plan(Observer):
+    """The factors of a run, found while a graph is traced.
+
+    Attributes:
+        run: the run.
+        factors: by the number of the variable, for those that sites were found of.
+        operations: by the number of the variable, where it meets samples.
+        fallbacks: by the number of the variable, why there is no factor.
+        remarks: what a person should know.
+        interacts: whether samples meet what was made of all of them.
+        observed: whether the run was a real training step.
+    """
+
+    run: Run
+    factors: dict[int, Factor] = field(default_factory=dict)
+    operations: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    fallbacks: dict[int, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    interacts: bool = False
+    observed: bool = False
+    gradients: list[tf.Tensor] = field(default_factory=list)
+    totals: list[tf.Tensor] = field(default_factory=list)
+    _sites: list[list[Site]] = field(default_factory=list)
+
+    def choose(
+        self,
+        operations: Sequence[tf.Operation],
+        weights: Sequence[Sequence[tf.Tensor]],
+        forward: int,
+    ) -> list[tf.Tensor]:
+        trace = Trace(operations)
+        regions = self._regions(prime_for(trace.sizes()))
+        for k, readings in enumerate(weights):
+            penalized = self.run.variables[k].regularizer is not None
+            extra_from = forward if penalized else len(operations)
+            try:
+                region = regions.get(k)
+                found = region.sites(trace, readings, extra_from=extra_from) if region else []
+                self._sites.append(found)
+            except NoSiteError as error:
+                self.fallbacks[k] = str(error)
+                self._sites.append([])
+        return [site.output for sites in self._sites for site in sites]
+
+    def tensors(self) -> list[tf.Tensor]:
+        """Makes the factors, in the graph that is being traced; answers what they hold."""
+        if not self._sites:
+            self.run.observe(self)
+        self._read()
+        held = [each for factor in self.factors.values() for each in tensors_of(factor)]
+        return [*self.totals, *held]
+
+    def refill(self, tensors: Sequence[tf.Tensor]) -> None:
+        """Lets the factors hold other tensors: those that leave the graph."""
+        self._sites, self.gradients, count = [], [], len(self.totals)
+        self.totals, rest = list(tensors[:count]), list(tensors[count:])
+        self.factors = {k: with_tensors(f, rest) for k, f in self.factors.items()}
+
+    def expected_sums(self) -> list[tf.Tensor]:
+        """`Σ_i g_i` of each weight, by the tape."""
+        totals, times = self.totals, self._times()
+        if self.observed:  # the real scalar has the terms that no sample owns
+            terms = self.run.batch_term()
+            totals = [t - tf.cast(r, t.dtype) for t, r in zip(totals, terms, strict=True)]
+        return totals if times is None else [t * tf.cast(times, t.dtype) for t in totals]
+
+    def note_interaction(self, where: str) -> None:
+        """Remarks that the samples interact, or that it cannot be ruled out."""
+        self.interacts = True
+        self.remarks.append(
+            f"The samples interact, or it is not certain that they do not, {where}: these are "
+            "shares, the parts of the batch gradient that flow through each sample's activations."
+        )
+
+    def give_up(self, k: int, because: str) -> None:
+        """Has the sample gradients of one weight computed otherwise."""
+        del self.factors[k]
+        self.fallbacks[k] = because
+
+    # --- from sites to factors ---
+
+    def _read(self) -> None:
+        times = self._times()
+        rest = [g if times is None else g * tf.cast(times, g.dtype) for g in self.gradients]
+        for k, here in enumerate(self._sites):
+            found, rest = rest[: len(here)], rest[len(here) :]
+            if k not in self.fallbacks:
+                self._read_one(k, here, found)
+
+    def _read_one(self, k: int, sites: list[Site], gradients: list[tf.Tensor]) -> None:
+        weight = self.run.weights[k]
+        try:
+            met = [site.output for site in sites]
+            parts = [factor_at(s, g, met) for s, g in zip(sites, gradients, strict=True)]
+        except NoSiteError as error:
+            self.fallbacks[k] = str(error)
+            return
+        if not parts:
+            parts = [Nothing(tf.zeros([self.run.size], weight.dtype), tuple(weight.shape))]
+        self.factors[k] = summed(parts)
+        self.operations[k] = tuple(site.operation.type for site in sites)
+
+    def _times(self) -> tf.Tensor | None:
+        """What a sample's part of the scalar's gradient is multiplied by.
+
+        A contribution is `B ∇c_i`. For own gradients the scalar is the sum of the samples' losses,
+        unless the user's own code reduces it.
+        """
+        if self.run.sums_own_losses:
+            return None
+        return tf.convert_to_tensor(self.run.size)
+
+    # --- from traces to sites ---
+
+    def _regions(self, prime: int) -> dict[int, Region]:
+        try:
+            traced = self.run.traced_at(prime)
+        except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
+            because = f"the model does not run for another number of samples: {gist(error)}"
+            self.fallbacks = dict.fromkeys(range(len(self.run.variables)), because)
+            return {}
+        trace, layouts = Trace(traced.operations), Layouts(prime)
+        touched = trace.depending_on(traced.data)
+        forward = trace.operations[: traced.forward]
+        where = first_interaction(trace, layouts, traced.weights, touched, forward)
+        if where is not None:
+            self.note_interaction(f"first at {where!r}")
+        found: dict[int, Region] = {}
+        for k, weight in enumerate(traced.weights):
+            if k in traced.rewritten:
+                self.fallbacks[k] = "the forward pass assigns it"
+                continue
+            try:
+                found[k] = find_region(trace, layouts, weight, traced.loss)
+            except NoSiteError as error:
+                self.fallbacks[k] = str(error)
+        return found
