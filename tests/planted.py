@@ -48,7 +48,7 @@ class _Changed(Blocks):
     def _change(self, block: Block) -> Block:
         gradients = [factor.materialize() for factor in block.factors]
         changed = self._changes(gradients, block.indices)
-        return Block(block.indices, block.losses, [Materialized(each) for each in changed])
+        return Block(block.indices, lambda: block.losses, [Materialized(each) for each in changed])
 
 
 class Swapped(Engine):
@@ -71,7 +71,7 @@ class _Swapped(Blocks):
 
     def at(self, indices):
         other = self._blocks.at(self.size - 1 - indices)
-        return Block(indices, other.losses, other.factors)
+        return Block(indices, lambda: other.losses, other.factors)
 
     def total(self, function):
         return self._blocks.total(lambda block: function(self.at(block.indices)))

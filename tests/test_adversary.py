@@ -304,7 +304,7 @@ def test_norms_of_half_precision_gradients_are_accumulated_in_single():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(64, dtype="float16")])
     model.compile("sgd", "mse")
     x, y = 40 * floats(4, 3, seed=1), 900 * floats(4, 64, seed=2)
-    found = pg.per_sample_gradients(model, x, y, of="own")
+    found = pg.per_sample_gradients(model, x, y, engine="vectorized", of="own")
     rows = [np.asarray(v, "float64").reshape(4, -1) for v in found.materialize().values()]
     expected = np.linalg.norm(np.concatenate(rows, axis=1), axis=1)
     assert expected.max() > 256  # its square is beyond float16
@@ -391,7 +391,8 @@ def test_own_steps_are_refused_wherever_they_are():
 def test_the_mean_under_batch_statistics_is_not_applied_without_a_check():
     layer = layers.BatchNormalization(name="normalization")
     model = pg.PerGradSequential([keras.Input((3,)), layers.Dense(4), layer, layers.Dense(2)])
-    model.compile("sgd", "mse", per_sample=pg.PerSample(check="off", aggregator="mean"))
+    settings = pg.PerSample("vectorized", check="off", aggregator="mean")
+    model.compile("sgd", "mse", per_sample=settings)
     with (
         pytest.warns(pg.EquivalenceWarning, match="normalization"),
         pytest.raises(pg.SeparationError, match="do not add up"),

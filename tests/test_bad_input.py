@@ -10,7 +10,7 @@ import keras_pergrad as pg
 from tests import oracle
 from tests.problems import by_name, compiled, floats
 
-ENGINES = ("loop", "vectorized", "jacobian")
+ENGINES = ("loop", "vectorized", "jacobian", "factored")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 

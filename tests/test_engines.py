@@ -10,7 +10,9 @@ from tests import crash_shapes, oracle
 from tests.cases import Case, make_case, set_dtype, tolerance_of
 from tests.problems import PROBLEMS, Problem, by_name, by_tag
 
-ENGINES = ("loop", "vectorized", "jacobian")
+ENGINES = ("loop", "vectorized", "jacobian", "factored")
+# They run the batch as it is, samples that interact and all.
+OF_THE_BATCH = ("jacobian", "factored")
 QUIET = by_tag(without=("noise",))
 NOISY = by_tag("noise")
 
@@ -62,11 +64,11 @@ def select(problem: Problem, engine: str, dtype: str) -> Case:
     if dtype == "float64" and "float32_only" in problem.tags:
         pytest.skip("Keras itself cannot run this layer in float64")
     case = case_of(problem.name, dtype)
-    if "needs_batch" in problem.tags and engine != "jacobian":
+    if "needs_batch" in problem.tags and engine not in OF_THE_BATCH:
         with pytest.raises(pg.UnsupportedError, match="jacobian"):
             pg.per_sample_gradients(case.model, *case.batch, engine=engine).materialize()
         pytest.skip("no sample of this model can run alone: refused, as it must be")
-    if "loop_only" in problem.tags and engine != "loop":
+    if "loop_only" in problem.tags and engine not in ("loop", "factored"):
         with pytest.raises(pg.UnsupportedError, match="loop"):
             pg.per_sample_gradients(case.model, *case.batch, engine=engine).mean()
         pytest.skip("an operation that cannot be vectorized: refused, as it must be")
@@ -112,16 +114,16 @@ def _is_plain(problem: Problem) -> bool:
     return "layer" in problem.tags and not problem.tags & {"noise", "couples", "needs_batch"}
 
 
-@every_way("loop", "vectorized")
+@every_way("loop", "vectorized", "factored")
 @each(QUIET)
 def test_own_gradients_are_those_of_samples_run_alone(problem, dtype, engine):
-    if engine == "jacobian" and problem.tags & {"couples", "needs_batch"}:
-        pytest.skip("a Jacobian row of samples that interact is no isolated gradient")
+    if engine in OF_THE_BATCH and problem.tags & {"couples", "needs_batch"}:
+        pytest.skip("a row or share of samples that interact is no isolated gradient")
     case = select(problem, engine, dtype)
     expect_close(rows(case, engine, "own"), own_of(problem.name, dtype), problem, dtype)
 
 
-@every_way("jacobian")
+@every_way("jacobian", "factored")
 @each(
     [
         # Unrolled and augmented backward passes are most of the time, and tested above as well.
@@ -130,7 +132,7 @@ def test_own_gradients_are_those_of_samples_run_alone(problem, dtype, engine):
     ]
 )
 def test_contributions_add_up_to_the_batch_gradient(problem, dtype, engine):
-    if engine != "jacobian" and "couples" in problem.tags:
+    if engine not in OF_THE_BATCH and "couples" in problem.tags:
         pytest.skip("isolated gradients of samples that interact need not add up")
     case = select(problem, engine, dtype)
     gradients = pg.per_sample_gradients(case.model, *case.batch, engine=engine)
@@ -139,7 +141,7 @@ def test_contributions_add_up_to_the_batch_gradient(problem, dtype, engine):
     expect_close(found, batch_of(problem.name, dtype), problem, dtype)
 
 
-@every_way("vectorized")
+@every_way("vectorized", "factored")
 @each(
     [
         # In a plain layer problem contributions are own gradients, which are tested above.
@@ -149,13 +151,13 @@ def test_contributions_add_up_to_the_batch_gradient(problem, dtype, engine):
 )
 def test_each_contribution_is_the_gradient_of_that_samples_term(problem, dtype, engine):
     if engine != "jacobian" and "couples" in problem.tags:
-        pytest.skip("isolated gradients of samples that interact are not their terms' gradients")
+        pytest.skip("neither isolated gradients nor shares are the terms' gradients there")
     case = select(problem, engine, dtype)
     expected = contributions_of(problem.name, dtype)
     expect_close(rows(case, engine, "contribution"), expected, problem, dtype)
 
 
-@every_way("vectorized")
+@every_way("vectorized", "factored")
 @each([p for p in PROBLEMS if p.contribution_weights])
 def test_contributions_are_own_gradients_times_the_closed_weights(problem, dtype, engine):
     case = select(problem, engine, dtype)
@@ -185,5 +187,9 @@ def test_vectorized_replays_the_noise_of_the_loop(problem, dtype):
 @each(by_tag("no_decomposition"))
 def test_a_loss_without_decomposition_is_refused(problem, engine):
     case = make_case(problem)
+    if (problem.name, engine) == ("circle", "factored"):
+        g = pg.per_sample_gradients(case.model, *case.batch, engine=engine)
+        assert "samples interact" in g.summary()  # shares, which say that they are no more
+        return
     with pytest.raises(pg.PerGradError):
         pg.per_sample_gradients(case.model, *case.batch, engine=engine).materialize()

@@ -10,7 +10,7 @@ from tests import oracle
 from tests.problems import compiled, floats
 from tests.twins import data, expect_close, trained
 
-ENGINES = ("loop", "vectorized", "jacobian")
+ENGINES = ("loop", "vectorized", "jacobian", "factored")
 X, Y = floats(5, 3, seed=1), floats(5, 2, seed=2)
 
 

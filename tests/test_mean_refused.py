@@ -36,6 +36,7 @@ def _square_of_mean(y, y_pred):
 def test_a_mean_that_does_not_exist_is_told_and_leaves_the_weights_finite(way, loss, check, error):
     """Under XLA no assertion stops the step: the batch gradient is applied, and the host raises."""
     settings = pg.PerSample(
+        "vectorized",
         check="off" if check == "off" else "first",
         on_failure="raise" if check == "off" else check,
         aggregator="mean",
@@ -62,3 +63,14 @@ def test_a_loss_and_a_gradient_of_exactly_zero_have_a_mean():
     model.fit(x, y, verbose=0)
     assert not np.any(pg.per_sample_gradients(model, x, y).norms())
     assert not any(np.any(weight) for weight in model.get_weights())
+
+
+@pytest.mark.parametrize("loss", [keras.losses.Dice(), _square_of_mean], ids=["dice", "opaque"])
+def test_shares_of_a_loss_without_contributions_are_told(loss):
+    """They would add up to the batch gradient, whatever they are: so nothing else would tell."""
+    model = pg.PerGradSequential([keras.Input((3,)), layers.Dense(2, "sigmoid")])
+    settings = pg.PerSample("factored", check="off", aggregator="mean")
+    model.compile(keras.optimizers.SGD(0.1), loss, per_sample=settings)
+    with pytest.raises(pg.SeparationError, match="Received"):
+        model.fit(floats(8, 3, seed=1), floats(8, 2, seed=2) > 0, batch_size=4, verbose=0)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())

@@ -53,7 +53,7 @@ def test_a_layer_made_in_call():
 
     model = Late()
     model(X)
-    with pytest.raises(pg.UnsupportedError, match=r"new weight each time.*__init__.*Received"):
+    with pytest.raises(pg.PerGradError, match=r"new weight each time.*__init__.*Received"):
         pg.per_sample_gradients(compiled(model), X, Y)
 
 
@@ -115,7 +115,7 @@ def test_sizes_that_differ_only_while_training(way, aggregator):
 
 def test_a_batch_in_chunks_is_told_in_the_report():
     model = pg.PerGradSequential([keras.Input((3,)), layers.Dense(2)])
-    model.compile("sgd", "mse", per_sample=pg.PerSample(memory_budget=1))
+    model.compile("sgd", "mse", per_sample=pg.PerSample("vectorized", memory_budget=1))
     model.fit(X, Y, verbose=0)
     assert "B=4" in str(model.equivalence_report) and "chunks of 1" in str(model.equivalence_report)
     report = pg.check_equivalence(model, X, Y)

@@ -15,7 +15,7 @@ from tests.cases import TOLERANCE, make_case
 from tests.problems import by_name, compiled, floats
 from tests.twins import dense, expect_close, trained
 
-ENGINES = ("loop", "vectorized", "jacobian")
+ENGINES = ("loop", "vectorized", "jacobian", "factored")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 

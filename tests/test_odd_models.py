@@ -11,7 +11,7 @@ from tests import oracle
 from tests.cases import TOLERANCE
 from tests.problems import compiled, floats
 
-ENGINES = ("loop", "vectorized", "jacobian")
+ENGINES = ("loop", "vectorized", "jacobian", "factored")
 
 
 class Scaled(layers.Layer):

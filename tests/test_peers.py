@@ -10,7 +10,7 @@ from tests import oracle
 from tests.cases import TOLERANCE, make_case
 from tests.problems import by_name, compiled, floats
 
-ENGINES = ("loop", "vectorized", "jacobian")
+ENGINES = ("loop", "vectorized", "jacobian", "factored")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 X, Y = floats(16, 3, seed=1), floats(16, 2, seed=2)
 

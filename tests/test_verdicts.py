@@ -11,7 +11,7 @@ from tests import oracle, planted
 from tests.cases import make_case
 from tests.problems import Problem, by_name, by_tag
 
-ENGINES = ("loop", "vectorized")
+ENGINES = ("loop", "vectorized", "factored")
 # What a check concludes beyond the plain rows: these are worth an engine more by default.
 TELLING = ("mask", "sum", "mask_sum", "no_reduction", "add_loss_vector", "compute_loss_sum")
 FAST_LAYERS = ("conv2d", "lstm_after_dense", "gru_masked", "batch_normalization_training")

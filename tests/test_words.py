@@ -10,7 +10,7 @@ from tests import planted
 from tests.cases import make_case, set_dtype
 from tests.problems import by_name, compiled, floats
 
-ENGINES = ("loop", "vectorized", "jacobian")
+ENGINES = ("loop", "vectorized", "jacobian", "factored")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 

@@ -10,11 +10,12 @@ from tests.problems import Problem, by_tag
 
 
 def layer_configurations(smoke: bool) -> Figure:
-    """R2: the default engine on every layer problem, against the oracle, in both dtypes."""
+    """R2: the fast engines on every layer problem, against the oracle, in both dtypes."""
     problems = by_tag("layer", without=("noise", "couples"))[:: 4 if smoke else 1]
     found = {
-        f"{problem.name} {dtype}": _outcome(problem, dtype)
+        f"{problem.name} {engine} {dtype}": _outcome(problem, engine, dtype)
         for problem in problems
+        for engine in ("factored", "vectorized")
         for dtype in (("float64",) if smoke else ("float64", "float32"))
     }
     wrong = tuple(name for name, outcome in found.items() if outcome not in ("exact", "refused"))
@@ -24,11 +25,11 @@ def layer_configurations(smoke: bool) -> Figure:
     return Figure("configurations of trainable layers", value, target, not wrong, wrong)
 
 
-def _outcome(problem: Problem, dtype: str) -> str:
+def _outcome(problem: Problem, engine: str, dtype: str) -> str:
     set_dtype(dtype)
     case = make_case(problem)
     try:
-        found = _own(case, "vectorized")
+        found = _own(case, engine)
     except pg.UnsupportedError:
         return "refused"
     expected = oracle.own_gradients(case.model, *case.batch)

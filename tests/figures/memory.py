@@ -10,7 +10,7 @@ from tests.figures._figure import Figure
 from tests.problems import by_name
 from tests.processes import run_code, run_module
 
-ENGINES = ("loop", "vectorized", "jacobian")
+ENGINES = ("loop", "vectorized", "jacobian", "factored")
 # What is in memory while the norms are computed, less what was before; looked at every 2 ms.
 PEAK = """
 import gc, resource, threading, time
@@ -32,12 +32,12 @@ def watch():
         seen.append(resident())
         time.sleep(0.002)
 
-pg.per_sample_gradients(model, x[:2], y[:2], memory_budget={budget}).norms()
+pg.per_sample_gradients(model, x[:2], y[:2], engine="vectorized", memory_budget={budget}).norms()
 gc.collect()
 base = resident()
 threading.Thread(target=watch).start()
 try:
-    pg.per_sample_gradients(model, x, y, memory_budget={budget}).norms()
+    pg.per_sample_gradients(model, x, y, engine="vectorized", memory_budget={budget}).norms()
 finally:
     done.set()
 print("used", max(seen) - base)
@@ -87,11 +87,13 @@ def _chunk_error(name: str) -> float:
     """The largest relative difference of norms with chunks of 1 … B samples."""
     set_dtype("float64")
     case = make_case(by_name(name))
-    g = pg.per_sample_gradients(case.model, *case.batch)
+    g = pg.per_sample_gradients(case.model, *case.batch, engine="vectorized")
     whole, errors = g.squared_norms().numpy(), []
     for chunk in range(1, len(case.x) + 1):
         budget = chunk * g.blocks.bytes_each
-        parts = pg.per_sample_gradients(case.model, *case.batch, memory_budget=budget)
+        parts = pg.per_sample_gradients(
+            case.model, *case.batch, engine="vectorized", memory_budget=budget
+        )
         assert parts.blocks.chunk == chunk
         errors.append(np.max(np.abs(parts.squared_norms().numpy() / whole - 1)))
     return float(max(errors))

@@ -1,0 +1,211 @@
+"""What sample gradients cost: each engine's step against the plain gradient step of the same model.
+
+    python benchmarks/engines.py [--models MLP CNN …] [--batches 32 128 512] [--rounds 15]
+
+Runs are paired: in every round each step runs once after the other, and its time is divided by that
+of the plain step in the same round. Printed are the median ratio and its quartiles. Peak memory is
+measured with `--memory`, every step in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from models import MODELS, Case
+from rich.console import Console
+from rich.table import Table
+
+import keras_pergrad as pg
+
+Step = Callable[[tf.Tensor, tf.Tensor], object]
+SLOW = ("vectorized",)  # asked for by name
+
+
+def plain(model: keras.Model) -> Step:
+    """Forward, loss and backward, as a training step does before the update."""
+
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x=x, y=y, y_pred=model(x, training=True), training=True)
+        return [tf.convert_to_tensor(g) for g in tape.gradient(loss, model.trainable_variables)]
+
+    return step
+
+
+def norms(engine: str) -> Callable[[keras.Model], Step]:
+    """The batch gradient and the norm of every sample's."""
+
+    def make(model: keras.Model) -> Step:
+        def step(x, y):
+            g = pg.per_sample_gradients(model, x, y, engine=engine)
+            return g.norms(), g.mean()
+
+        return step
+
+    return make
+
+
+def by_variable(model: keras.Model) -> Step:
+    """Norms by variable, and projections on the mean gradient."""
+
+    def step(x, y):
+        g = pg.per_sample_gradients(model, x, y, engine="factored")
+        mean = g.mean()
+        return g.norms(by="variable"), g.dot(mean), mean
+
+    return step
+
+
+def clipped(model: keras.Model) -> Step:
+    """The mean of clipped sample gradients."""
+
+    def step(x, y):
+        g = pg.per_sample_gradients(model, x, y, engine="factored")
+        return g.sum(tf.minimum(1.0, 1.0 / g.norms()))
+
+    return step
+
+
+STEPS: dict[str, Callable[[keras.Model], Step]] = {
+    "plain": plain,
+    "norms": norms("factored"),
+    "norms by variable, projections": by_variable,
+    "clipped mean": clipped,
+    "vectorized": norms("vectorized"),
+}
+
+
+def compiled(name: str, case: Case) -> Step:
+    """A step, traced for the batch."""
+    step = STEPS[name](case.model)
+    function = tf.function(step)
+    return function.get_concrete_function(case.x, case.y)
+
+
+def seconds(function: Step, case: Case) -> float:
+    """Of one run, until a result is there."""
+    start = time.perf_counter()
+    result = function(case.x, case.y)
+    tf.nest.flatten(result)[-1].numpy()
+    return time.perf_counter() - start
+
+
+def ratios(case: Case, names: list[str], rounds: int) -> dict[str, np.ndarray]:
+    """Per step, its times over those of the plain step in the same round."""
+    functions = {name: compiled(name, case) for name in names}
+    for function in functions.values():
+        seconds(function, case)
+    times = {name: [] for name in names}
+    for turn in range(rounds):  # the order changes, so that nobody always comes after the same
+        for name in names if turn % 2 else names[::-1]:
+            times[name].append(seconds(functions[name], case))
+    return {name: np.array(times[name]) / np.array(times["plain"]) for name in names}
+
+
+def peak_memory(model: str, batch: int, step: str) -> float:
+    """MiB that a process needs for three steps, less what it needs to be ready."""
+    arguments = [sys.executable, __file__, "--peak", model, str(batch), step]
+    output = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    return float(output.split()[-1])
+
+
+def print_peak(model: str, batch: int, step: str) -> None:
+    """What `peak_memory` reads."""
+    case = MODELS[model](batch)
+    before = high_water()
+    function = compiled(step, case)
+    for _ in range(3):
+        seconds(function, case)
+    print((high_water() - before) / 1024)
+
+
+def high_water() -> int:
+    """The most memory that this process has had, in KiB (Linux; unlike `ru_maxrss` its own)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def measure(options: argparse.Namespace) -> list[dict]:
+    """One record for every batch size, model and step."""
+    names = ["plain", *(step for step in options.steps if step != "plain")]
+    records = []
+    for batch in options.batches:
+        for model in options.models:
+            keras.utils.clear_session()
+            for name, found in ratios(MODELS[model](batch), names, options.rounds).items():
+                low, middle, high = np.quantile(found, [0.25, 0.5, 0.75]).tolist()
+                record = {"batch": batch, "model": model, "step": name}
+                record |= {"low": low, "ratio": middle, "high": high}
+                if options.memory:
+                    record["MiB"] = peak_memory(model, batch, name)
+                records.append(record)
+    return records
+
+
+def table(records: list[dict], batch: int) -> Table:
+    """The ratios of one batch size, a column a model."""
+    here = [record for record in records if record["batch"] == batch]
+    result = Table("step", title=f"Batch {batch}: ratio to the plain step, median (quartiles)")
+    for model in dict.fromkeys(record["model"] for record in here):
+        result.add_column(model, justify="right")
+    for step in dict.fromkeys(record["step"] for record in here):
+        result.add_row(step, *(cell(r) for r in here if r["step"] == step))
+    return result
+
+
+def cell(record: dict) -> str:
+    """One record in words."""
+    text = "{ratio:.2f} ({low:.2f}-{high:.2f})".format(**record)
+    return f"{text} {record['MiB']:.0f} MiB" if "MiB" in record else text
+
+
+def machine() -> str:
+    """Where it was measured."""
+    model = Path("/proc/cpuinfo")
+    lines = model.read_text().splitlines() if model.exists() else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return (
+        f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores; "
+        f"TensorFlow {tf.__version__}, Keras {keras.__version__}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def main() -> None:
+    """Measures, prints tables, and writes what was measured where it is asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--batches", nargs="+", type=int, default=[32, 128, 512])
+    parser.add_argument("--steps", nargs="+", default=[s for s in STEPS if s not in SLOW])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--out", type=Path, help="a JSON file")
+    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak:
+        print_peak(options.peak[0], int(options.peak[1]), options.peak[2])
+        return
+    records, console = measure(options), Console(width=120)
+    for batch in options.batches:
+        console.print(table(records, batch))
+    console.print(machine())
+    if options.out:
+        found = {"machine": machine(), "rounds": options.rounds, "records": records}
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
