@@ -23,8 +23,8 @@ class SampleGradients:
     Notation: `g_i` is the gradient of sample `i` in all `P` weights, never scaled by `1/B`.
 
     Guarantees: `mean() + batch_term` is the batch gradient wherever the loss separates, for
-    contributions. Nothing of size `B×P` stays in memory unless it fits the memory budget or
-    `materialize` is called.
+    contributions. What is written out sample by sample fits the memory budget, unless
+    `materialize` is called; `engine="factored"` has no budget for `gram` and `second_moment`.
 
     Edge cases: for `B = 0` the arrays are `[0, ...]` and the mean is zero. A sample with a NaN
     leaves the other rows exact, except for `engine="jacobian"`: there every row is a derivative of
