@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import tensorflow as tf
 
 from keras_pergrad.engines._trace import gist
-from keras_pergrad.gradients import Factor, Nothing, summed, tensors_of, with_tensors
+from keras_pergrad.gradients import Factor, Nothing, summed, tensors_of, times, with_tensors
 from keras_pergrad.runs import Observer, Run
 from keras_pergrad.sites import (
     Layouts,
@@ -45,6 +45,7 @@ class Plan(Observer):
     interacts: bool = False
     observed: bool = False
     gradients: list[tf.Tensor] = field(default_factory=list)
+    scale: tf.Tensor | None = None
     totals: list[tf.Tensor] = field(default_factory=list)
     _sites: list[list[Site]] = field(default_factory=list)
 
@@ -84,11 +85,11 @@ class Plan(Observer):
 
     def expected_sums(self) -> list[tf.Tensor]:
         """`Σ_i g_i` of each weight, by the tape."""
-        totals, times = self.totals, self._times()
+        totals, number = self.totals, self._times()
         if self.observed:  # the real scalar has the terms that no sample owns
             terms = self.run.batch_term()
             totals = [t - tf.cast(r, t.dtype) for t, r in zip(totals, terms, strict=True)]
-        return totals if times is None else [t * tf.cast(times, t.dtype) for t in totals]
+        return totals if number is None else [t * tf.cast(number, t.dtype) for t in totals]
 
     def note_interaction(self, where: str) -> None:
         """Remarks that the samples interact, or that it cannot be ruled out."""
@@ -106,8 +107,7 @@ class Plan(Observer):
     # --- from sites to factors ---
 
     def _read(self) -> None:
-        times = self._times()
-        rest = [g if times is None else g * tf.cast(times, g.dtype) for g in self.gradients]
+        rest = self.gradients
         for k, here in enumerate(self._sites):
             found, rest = rest[: len(here)], rest[len(here) :]
             if k not in self.fallbacks:
@@ -123,8 +123,17 @@ class Plan(Observer):
             return
         if not parts:
             parts = [Nothing(tf.zeros([self.run.size], weight.dtype), tuple(weight.shape))]
-        self.factors[k] = summed(parts)
+        number = self._number()
+        self.factors[k] = summed(parts) if number is None else times(number, summed(parts))
         self.operations[k] = tuple(site.operation.type for site in sites)
+
+    def _number(self) -> tf.Tensor | None:
+        """What turns the gradients at the sites into those of the samples."""
+        number = self._times()
+        if self.scale is None:
+            return number
+        one = tf.ones((), self.scale.dtype)
+        return (one if number is None else tf.cast(number, one.dtype)) / self.scale
 
     def _times(self) -> tf.Tensor | None:
         """What a sample's part of the scalar's gradient is multiplied by.

@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras_pergrad.engines._loop import one_by_one
 from keras_pergrad.engines._remembered import Remembered
 from keras_pergrad.errors import SeparationError
-from keras_pergrad.gradients import Block, Blocks
+from keras_pergrad.gradients import Block, Blocks, times
 from keras_pergrad.runs import Run
 
 # Losses and gradients agree to rounding errors of a sum of B terms in the compute dtype, with room;
@@ -75,7 +75,7 @@ class _Scaled(Blocks):
         return self._blocks.each(lambda block: function(self._scale(block)))
 
     def _scale(self, block: Block) -> Block:
-        factors = [factor.times(self._factor) for factor in block.factors]
+        factors = [times(self._factor, factor) for factor in block.factors]
 
         def losses() -> tf.Tensor:
             return block.losses * tf.cast(self._factor, block.losses.dtype)
@@ -185,7 +185,7 @@ def _are_contributions(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor, 
         That; whether they are finite; and whether all are zero. Scalar bools.
     """
     sums = [_double(each) for each in blocks.total(_sums)]
-    expected = [_double(each) for each in blocks.expected]
+    expected = [_double(each) for each in _expected(blocks, run)]
     missing = tf.linalg.global_norm([s - e for s, e in zip(sums, expected, strict=True)])
     norm = tf.linalg.global_norm(expected)
     scale = tf.sqrt(tf.reduce_sum(blocks.each(_squared_norms)))
@@ -195,6 +195,18 @@ def _are_contributions(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor, 
         alone = _are_of_samples_alone(blocks, run)
         known, finite = known & alone[0], finite & alone[1]
     return known, finite, nothing
+
+
+def _expected(blocks: Blocks, run: Run) -> list[tf.Tensor]:
+    """What the sum over the samples has to be.
+
+    In a graph of its own that is computed once more, where it is asked: a branch that runs once
+    must not keep alive what nothing else may need.
+    """
+    if tf.executing_eagerly() or run.observer is not None:
+        return list(blocks.expected)
+    gradients = run.batch_gradient(of_samples=True)[1]
+    return [each * tf.cast(blocks.size, each.dtype) for each in gradients]
 
 
 def _are_of_samples_alone(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor]:

@@ -9,6 +9,7 @@ from keras_pergrad.gradients._materialized import Materialized
 from keras_pergrad.gradients._nothing import Nothing
 from keras_pergrad.gradients._product import Product
 from keras_pergrad.gradients._sample_gradients import SampleGradients
+from keras_pergrad.gradients._scaled import Scaled, times
 from keras_pergrad.gradients._summed import Summed, summed
 from keras_pergrad.gradients._viewed import View, Viewed
 
@@ -25,6 +26,7 @@ __all__ = [
     "Nothing",
     "Product",
     "SampleGradients",
+    "Scaled",
     "Summed",
     "View",
     "Viewed",
@@ -32,6 +34,7 @@ __all__ = [
     "rows_of",
     "summed",
     "tensors_of",
+    "times",
     "wide",
     "with_tensors",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -71,9 +70,6 @@ class Convolved(Factor):
     def sum_of_squares(self) -> tf.Tensor:
         sums = [tf.reduce_sum(tf.square(matrix), axis=0) for matrix in self._matrices()]
         return tf.reshape(tf.stack(sums), self._shape())
-
-    def times(self, number: tf.Tensor) -> Convolved:
-        return dataclasses.replace(self, right=self.right * tf.cast(number, self.right.dtype))
 
     def materialize(self) -> tf.Tensor:
         return tf.reshape(tf.stack(self._matrices(), axis=1), [-1, *self._shape()])

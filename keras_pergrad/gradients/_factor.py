@@ -12,8 +12,8 @@ import tensorflow as tf
 class Factor(abc.ABC):
     """The gradients of `b` samples with respect to one weight, in whatever form.
 
-    A frozen dataclass of tensors, each `[b, ...]`, of other factors and of settings. All questions
-    but `materialize` are accumulated, and answered, in float32 at least.
+    A frozen dataclass of tensors, each `[b, ...]` or a scalar for all samples, of other factors and
+    of settings. All questions but `materialize` are accumulated, and answered, in float32 at least.
 
     Attributes:
         form: what `SampleGradients.summary` calls it.
@@ -42,22 +42,24 @@ class Factor(abc.ABC):
         """`Σ_i g_i∘g_i` in the weight's shape."""
 
     @abc.abstractmethod
-    def times(self, number: tf.Tensor) -> Factor:
-        """The gradients multiplied by one scalar."""
-
-    @abc.abstractmethod
     def materialize(self) -> tf.Tensor:
         """The gradients themselves, `[b, *weight.shape]`."""
 
 
 def rows_of(factor: Factor, indices: tf.Tensor) -> Any:
     """The factor of the samples at `indices [c]` alone."""
-    return with_tensors(factor, [tf.gather(each, indices) for each in tensors_of(factor)])
+    return with_tensors(
+        factor,
+        [tf.gather(each, indices) if each.shape.rank else each for each in tensors_of(factor)],
+    )
 
 
 def zero_where_not(valid: tf.Tensor, factor: Factor) -> Any:
     """The factor with zeros, NaN or not before, for the samples that are not `valid [b]`."""
-    return with_tensors(factor, [rows_where(valid, each) for each in tensors_of(factor)])
+    return with_tensors(
+        factor,
+        [rows_where(valid, each) if each.shape.rank else each for each in tensors_of(factor)],
+    )
 
 
 def rows_where(valid: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -56,9 +55,6 @@ class Gathered(Factor):
         same = self._same()
         together = tf.square(tf.matmul(same, wide(self.right)))
         return self._scattered(together / tf.reduce_sum(same, axis=2, keepdims=True))
-
-    def times(self, number: tf.Tensor) -> Gathered:
-        return dataclasses.replace(self, right=self.right * tf.cast(number, self.right.dtype))
 
     def materialize(self) -> tf.Tensor:
         count = tf.shape(self.ids)[0]

@@ -39,9 +39,6 @@ class Materialized(Factor):
     def sum_of_squares(self) -> tf.Tensor:
         return tf.reduce_sum(tf.square(wide(self.values)), axis=0)
 
-    def times(self, number: tf.Tensor) -> Materialized:
-        return Materialized(self.values * tf.cast(number, self.values.dtype))
-
     def materialize(self) -> tf.Tensor:
         return self.values
 

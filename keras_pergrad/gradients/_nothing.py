@@ -40,9 +40,5 @@ class Nothing(Factor):
     def sum_of_squares(self) -> tf.Tensor:
         return tf.zeros(self.shape, self.zeros.dtype)
 
-    def times(self, number: tf.Tensor) -> Nothing:
-        del number
-        return self
-
     def materialize(self) -> tf.Tensor:
         return tf.zeros([tf.shape(self.zeros)[0], *self.shape], self.zeros.dtype)

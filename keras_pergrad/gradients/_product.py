@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -62,9 +61,6 @@ class Product(Factor):
             left, right = tf.square(wide(self.left[:, 0])), tf.square(wide(self.right[:, 0]))
             return tf.matmul(left, right, transpose_a=True)
         return tf.reduce_sum(tf.square(self._matrices()), axis=0)
-
-    def times(self, number: tf.Tensor) -> Product:
-        return dataclasses.replace(self, right=self.right * tf.cast(number, self.right.dtype))
 
     def materialize(self) -> tf.Tensor:
         return self._matrices()

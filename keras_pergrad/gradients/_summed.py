@@ -57,9 +57,6 @@ class Summed(Factor):
 
         return tf.foldl(add, tf.range(self._size()), tf.zeros_like(self.weighted_sum(None)))
 
-    def times(self, number: tf.Tensor) -> Summed:
-        return Summed(tuple(part.times(number) for part in self.parts))
-
     def materialize(self) -> tf.Tensor:
         return tf.add_n([part.materialize() for part in self.parts])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -86,9 +85,6 @@ class Viewed(Factor):
 
     def sum_of_squares(self) -> tf.Tensor:
         return self.view.pull(self.seen.sum_of_squares())
-
-    def times(self, number: tf.Tensor) -> Viewed:
-        return dataclasses.replace(self, seen=self.seen.times(number))
 
     def materialize(self) -> tf.Tensor:
         return self._signed(self.view.pull_rows(self.seen.materialize()))

@@ -13,10 +13,12 @@ class Observer(abc.ABC):
 
     Attributes:
         gradients: those at the tensors, in their order, once the run has been differentiated.
+        scale: what those are multiplied by, so that they neither over- nor underflow; or None.
         totals: those of the weights; of a real training step, of its whole scalar.
     """
 
     gradients: list[tf.Tensor]
+    scale: tf.Tensor | None
     totals: list[tf.Tensor]
 
     @abc.abstractmethod

@@ -127,8 +127,8 @@ def run_and_differentiate(
         at = run.observer.choose(operations, readings, forward)
     gradients, seen = tape.gradient(scaled, [list(model.trainable_weights), at])
     if run.observer is not None:
-        found = [wide(each) for each in dense(seen, at)]
-        run.observer.gradients = without_scale(found, _loss_scale(model))
+        run.observer.gradients = [wide(each) for each in dense(seen, at)]
+        run.observer.scale = _loss_scale(model)
         run.observer.totals = without_loss_scale(run, gradients)
     return run, loss, gradients
 
@@ -140,9 +140,10 @@ def without_loss_scale(run: Run, gradients: list[tf.Tensor | None]) -> list[tf.T
     return without_scale(dense([found[id(v)] for v in run.variables], run.weights), scale)
 
 
-def _loss_scale(model: keras.Model) -> tf.Tensor:
+def _loss_scale(model: keras.Model) -> tf.Tensor | None:
     one = tf.ones(())
-    return one if model.optimizer is None else model.optimizer.scale_loss(one)
+    scaled = one if model.optimizer is None else model.optimizer.scale_loss(one)
+    return None if scaled is one else scaled
 
 
 def _expect_the_same_terms(run: Run) -> None:

@@ -85,7 +85,8 @@ def differentiate_observed(
     parts, gradients = tape.gradient(scaled, [versions, at])
     unconnected.update(_reasons(variables, parts, box))
     totals = [_total(part, each) for part, each in zip(parts, versions, strict=True)]
-    observer.gradients = without_scale([wide(each) for each in dense(gradients, at)], scale)
+    observer.gradients = [wide(each) for each in dense(gradients, at)]
+    observer.scale = scale
     observer.totals = without_scale(totals, scale)
 
 
