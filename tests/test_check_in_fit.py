@@ -178,3 +178,21 @@ def test_nan_in_one_sample_names_it():
     with pytest.raises(pg.EquivalenceError) as caught:
         model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
     assert caught.value.report.non_finite_indices == [5]
+
+
+def test_a_step_that_runs_differently_again_is_no_proof():
+    """All that is run after the step agrees, and nothing of it is what training did."""
+    factors = iter([2.0])
+
+    class TwiceOnce(layers.Layer):
+        def call(self, inputs):
+            draw = tf.numpy_function(lambda: next(factors, 1.0), [], tf.float64, stateful=True)
+            return inputs * tf.cast(tf.ensure_shape(draw, []), inputs.dtype)
+
+    model = pg.PerGradSequential([keras.Input((3,)), TwiceOnce(), layers.Dense(2)])
+    model.compile("sgd", "mse", per_sample=pg.PerSample(engine="loop"))
+    with pytest.raises(pg.EquivalenceError) as caught:
+        _fit(model)
+    report = caught.value.report
+    assert report.mean.passed and report.oracle.passed and not report.coupling.passed
+    assert "predicts something else" in str(report)

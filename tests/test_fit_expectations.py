@@ -243,3 +243,19 @@ def test_a_second_fit_and_a_failed_callback():
 
     plain = trained(noisy, None, fit=fit, optimizer="adam")
     expect_bit_equal(plain, trained(noisy, RECORD, fit=fit, optimizer="adam"))
+
+
+@pytest.mark.parametrize("check", ["first", "always"])
+def test_bit_equal_after_many_steps_of_a_large_rate(check):
+    """A reader of a gradient can keep TensorFlow from regrouping a product of the update."""
+    inputs, targets, weights = data()
+
+    def fit(model):
+        return model.fit(inputs, targets, sample_weight=weights, batch_size=BATCH, epochs=6)
+
+    settings = pg.PerSample(check=check, on_failure="record")
+    plain, measured = (
+        trained(noisy, each, fit=fit, optimizer=keras.optimizers.SGD(0.1))
+        for each in (None, settings)
+    )
+    expect_bit_equal(plain, measured)

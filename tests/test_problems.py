@@ -50,6 +50,7 @@ def test_has_finite_gradients(problem, dtype):
         assert oracle.global_norm(gradients) > 0
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")  # one has none on purpose
 @pytest.mark.slow  # `train_on_batch` compiles one function per problem
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
 def test_trains_one_step(problem):

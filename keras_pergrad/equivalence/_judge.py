@@ -111,16 +111,18 @@ def _judge_oracle(evidence: Evidence, subject: Subject, rtol: float) -> Finding:
 
 
 def _judge_coupling(evidence: Evidence, subject: Subject, rtol: float) -> Finding:
-    model, loss = (float(error) for error in _ratios.coupling(evidence.coupling))
+    model, loss, replay = (float(error) for error in _ratios.coupling(evidence.coupling))
     parts = []
     if model > rtol:
         parts.append("a prediction moves when other samples change")
     if loss > rtol:
         parts.append("the loss is not a sum over samples")
+    if replay > rtol:
+        parts.append("the step, run again, predicts something else")
     text = "; ".join(parts) or "no sample notices what the others are"
     if subject.no_probe or evidence.size == 1:
         text = f"not asked: {subject.no_probe or 'there is but one sample'}"
-    error = float(np.max([model, loss]))  # NaN if either is
+    error = float(np.max([model, loss, replay]))  # NaN if either is
     return Finding(error <= rtol, error, rtol, _judged(error, text))
 
 

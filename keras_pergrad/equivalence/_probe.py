@@ -22,12 +22,15 @@ class Coupling(NamedTuple):
             change, and the largest prediction.
         loss, loss_scale: the mixed second difference of the batch's scalar when two halves of the
             samples change, together and each by itself, and the largest scalar.
+        replay: the largest change of a prediction when the step is run again with nothing changed:
+            what all engines do has to be what training did.
     """
 
     model: tf.Tensor
     model_scale: tf.Tensor
     loss: tf.Tensor
     loss_scale: tf.Tensor
+    replay: tf.Tensor
 
 
 def probe(run: Run) -> Coupling:
@@ -45,7 +48,8 @@ def probe(run: Run) -> Coupling:
         losses = [run.loss_at(_moved(plain.y_pred, which)) for which in _corners(odd)]
     values = tf.stack([tf.cast(loss, tf.float64) for loss in losses])
     mixed = tf.abs(values[0] - values[1] - values[2] + values[3])
-    return Coupling(moved, _largest(plain.y_pred), mixed, tf.reduce_max(tf.abs(values)))
+    replay = _movement(run.y_pred, plain.y_pred, tf.ones_like(odd))
+    return Coupling(moved, _largest(plain.y_pred), mixed, tf.reduce_max(tf.abs(values)), replay)
 
 
 def _corners(odd: tf.Tensor) -> list[tf.Tensor]:

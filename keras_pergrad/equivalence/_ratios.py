@@ -29,9 +29,13 @@ def by_variable(table: tf.Tensor, rtol: float) -> tf.Tensor:
 
 
 def coupling(found: Coupling) -> tf.Tensor:
-    """How far predictions and the loss move, each relative to its own size, `[2]`."""
-    moved = tf.stack([found.model, found.loss])
-    return _ratio(moved, tf.stack([found.model_scale, found.loss_scale]))
+    """How far predictions and the loss move, each relative to its own size, `[3]`.
+
+    Last, predictions when nothing changes. They are the largest single number's error, not that of
+    a norm, of two graphs that TensorFlow may optimize each in its way, and count a tenth.
+    """
+    moved = tf.stack([found.model, found.loss, found.replay / 10])
+    return _ratio(moved, tf.stack([found.model_scale, found.loss_scale, found.model_scale]))
 
 
 def badness(evidence: Evidence, rtol: float) -> tf.Tensor:

@@ -68,7 +68,7 @@ def _check(run: Run, gradients: list, settings: PerSample, watch: Watch) -> None
     engine = get_engine(settings.engine)
 
     def measure() -> None:
-        batch_gradient = without_loss_scale(run, gradients)
+        batch_gradient = _batch_gradient(run, gradients, settings)
         picks = pick(run.size, ORACLE_SAMPLES, watch.turn(replica))
         budget = settings.memory_budget
         evidence = gather_evidence(run, engine, batch_gradient, budget, picks)
@@ -81,6 +81,18 @@ def _check(run: Run, gradients: list, settings: PerSample, watch: Watch) -> None
     due = watch.due(replica) & tf.greater(run.size, 0)
     tf.cond(due, lambda: _and_true(measure), lambda: tf.constant(True))
     watch.step_done(replica)
+
+
+def _batch_gradient(run: Run, gradients: list, settings: PerSample) -> list[tf.Tensor]:
+    """What a check compares with: the step's own gradient, or in a graph the same once more.
+
+    TensorFlow's optimizer of graphs regroups products that have a single reader. One more reader
+    of a gradient would keep it from that, and the update would differ in its last bit from plain
+    Keras'. Where an aggregator's gradient is applied there is no such update to be left alone.
+    """
+    if tf.executing_eagerly() or settings.aggregator is not None:
+        return without_loss_scale(run, gradients)
+    return run.batch_gradient()[1]
 
 
 def _and_true(action: Callable[[], None]) -> tf.Tensor:

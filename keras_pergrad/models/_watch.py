@@ -115,7 +115,7 @@ class _Slot:
         self._step = tf.Variable(-1, trainable=False, dtype=tf.int64)
         self._badness = tf.Variable(-1.0, trainable=False, dtype=tf.float64)
         self._table = tf.Variable(tf.zeros([2, variables, 5], tf.float64), trainable=False)
-        self._coupling = tf.Variable(tf.zeros([4], tf.float64), trainable=False)
+        self._coupling = tf.Variable(tf.zeros([5], tf.float64), trainable=False)
         self._counts = tf.Variable(tf.zeros([11], tf.int32), trainable=False)
         self._refusal = tf.Variable(0, trainable=False, dtype=tf.int32)
         self._numbers = tf.Variable(tf.zeros([_NUMBERS], tf.int32), trainable=False)

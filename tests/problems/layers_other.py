@@ -115,7 +115,7 @@ AUGMENTATIONS = {
         factor=1.0, value_range=(0, 1), seed=3
     ),
     "random_grayscale": lambda: layers.RandomGrayscale(0.5, seed=3),
-    "random_invert": lambda: layers.RandomInvert(0.5, value_range=(0, 1), seed=3),
+    "random_invert": lambda: layers.RandomInvert(1.0, value_range=(0, 1), seed=3),
     "random_posterization": lambda: layers.RandomPosterization(3, value_range=(0, 1), seed=3),
     "random_color_degeneration": lambda: layers.RandomColorDegeneration(
         0.7, value_range=(0, 1), seed=3
