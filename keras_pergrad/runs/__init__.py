@@ -3,6 +3,7 @@
 from keras_pergrad.runs._batch import Batch, leaves, map_leaves, take
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
+from keras_pergrad.runs._recurrent import recurrent_layers
 from keras_pergrad.runs._run import Outcome, Run, Traced
 from keras_pergrad.runs._start import (
     prepare,
@@ -25,6 +26,7 @@ __all__ = [
     "leaves",
     "map_leaves",
     "prepare",
+    "recurrent_layers",
     "run_and_differentiate",
     "start",
     "state_restored",

@@ -17,10 +17,12 @@ import keras
 import tensorflow as tf
 
 from keras_pergrad import _keras
+from keras_pergrad.runs._attributes import attributes_kept, rows_of_attributes, tensors_held
 from keras_pergrad.runs._batch import Batch, leaves, map_leaves, take
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._own import sum_of_own_losses
 from keras_pergrad.runs._recording import Recording
+from keras_pergrad.runs._recurrent import unroll_recurrent_layers
 from keras_pergrad.runs._replay import Replay
 from keras_pergrad.runs._row import RowGraph, row_of_term
 from keras_pergrad.runs._sandbox import Sandbox
@@ -32,7 +34,7 @@ from keras_pergrad.runs._tape import (
     differentiate_observed,
     summed,
 )
-from keras_pergrad.runs._terms import depending_on, owned
+from keras_pergrad.runs._terms import depending_on, overrides_compute_loss, owned
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,10 @@ class Run:
     def is_opaque(self) -> bool:
         """Whether the user's code reduces the loss over samples where Keras cannot be asked how."""
         terms = zip(self.terms, self.free_terms, strict=True)
-        silent = len(self.recording.divisors) < _keras.number_of_losses(self.model)
+        silent = len(self.recording.divisors) < max(0, len(_keras.loss_objects(self.model)) - 1)
         return (
             silent
-            or _keras.overrides(self.model, "compute_loss")
+            or overrides_compute_loss(self.model)
             or any(term.shape.rank == 0 for term, free in terms if not free)
             or any(divisor is None for divisor in self.recording.divisors)
         )
@@ -157,7 +159,7 @@ class Run:
                 return self._forward(self.batch.row(index), unroll=False)[1]
 
         index = tf.TensorSpec([], tf.int32)
-        with _keras.attributes_kept(self.model):
+        with attributes_kept(self.model):
             graph = _keras.compiled(terms_of).get_concrete_function(index).graph
         reached = depending_on(graph.inputs[0], graph)
         return [tensor.ref() not in reached for tensor in graph.outputs]
@@ -198,12 +200,12 @@ class Run:
         def loss_of() -> tf.Tensor:
             replay = self._replay()
             one = functools.partial(take, indices=tf.reshape(index, [1]))
-            before, graph = _keras.tensors_held(self.model), RowGraph(self.batch.x)
+            before, graph = tensors_held(self.model), RowGraph(self.batch.x)
             with replay.of(None):
                 y_pred, terms = self._forward(self.batch.given(graph.x), unroll)
             size = self.size if isinstance(self.size, int) else None
             graph.forward_ends(y_pred, size)
-            _keras.rows_of_attributes(self.model, before, size, one)
+            rows_of_attributes(self.model, before, size, one)
             with replay.of(index):
                 y_pred = map_leaves(lambda leaf: _keras.cut(leaf, one), y_pred)
                 rows = [row_of_term(t, index, f) for t, f in zip(terms, free, strict=True)]
@@ -275,7 +277,7 @@ class Run:
         def loss(data: Any, values: list[tf.Tensor]) -> tf.Tensor:
             given = [(v, value) for (v, _), value in zip(self.state, values, strict=True)]
             box = Sandbox(given, self.variables)
-            with _keras.attributes_kept(self.model), box, _keras.intercept():
+            with attributes_kept(self.model), box, _keras.intercept():
                 y_pred, terms = self._forward(Batch(*data), unroll=True)
                 inside["forward"] = len(tf.compat.v1.get_default_graph().get_operations())
                 total = self._loss(Batch(*data), y_pred, owned(terms, free))
@@ -294,7 +296,7 @@ class Run:
     def again(self, batch: Batch | None = None) -> Outcome:
         """The whole batch, or another in its place, run once more with the same noise."""
         batch = batch or self.batch
-        with _keras.attributes_kept(self.model), self._sandbox(), self._replay().of(None):
+        with attributes_kept(self.model), self._sandbox(), self._replay().of(None):
             y_pred, terms = self._forward(batch, unroll=False)
             return Outcome(y_pred, self._loss(batch, y_pred, owned(terms, self.free_terms)))
 
@@ -359,7 +361,7 @@ class Run:
 
     def _forward(self, batch: Batch, unroll: bool) -> tuple[Any, list[tf.Tensor]]:
         if unroll:
-            _keras.unroll_recurrent_layers(self.model)
+            unroll_recurrent_layers(self.model)
         y_pred = _keras.forward(self.model, batch.x, self.training)
         return y_pred, _keras.added_losses(self.model)
 
@@ -373,7 +375,7 @@ class Run:
         penalties: list[tf.Tensor] | None = None,
     ) -> tf.Tensor:
         """The scalar that is differentiated. Keras sums what `add_loss` was given as a vector."""
-        if alone and self.of == "contribution" and not _keras.overrides(self.model, "compute_loss"):
+        if alone and self.of == "contribution" and not overrides_compute_loss(self.model):
             terms = [t if t.shape.rank == 0 else t * tf.cast(self.size, t.dtype) for t in terms]
         penalties = self._no_penalties() if penalties is None else penalties
         with _keras.losses_replaced(self.model, [*terms, *penalties]):
@@ -385,9 +387,9 @@ class Run:
     def _loss_with(
         self, y_pred: Any, terms: list[tf.Tensor], penalties: list[tf.Tensor] | None
     ) -> tf.Tensor:
-        uses_layers = _keras.overrides(self.model, "compute_loss")
+        uses_layers = overrides_compute_loss(self.model)
         replay = self._replay(0 if uses_layers else self.recording.forward_draws)
-        with _keras.attributes_kept(self.model), self._sandbox(), replay.of(None):
+        with attributes_kept(self.model), self._sandbox(), replay.of(None):
             if uses_layers:  # it may read what the forward pass left on the model
                 self._forward(self.batch, unroll=False)
             return self._loss(self.batch, y_pred, terms, penalties=penalties)

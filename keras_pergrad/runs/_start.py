@@ -12,12 +12,14 @@ import tensorflow as tf
 from keras_pergrad import _keras
 from keras_pergrad.errors import PerGradError, UnsupportedError
 from keras_pergrad.gradients import wide
+from keras_pergrad.runs._attributes import attributes_kept, raw_variables
 from keras_pergrad.runs._batch import Batch
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._run import Run
 from keras_pergrad.runs._sandbox import Sandbox
 from keras_pergrad.runs._tape import State, dense, summed, without_scale
+from keras_pergrad.runs._terms import overrides_compute_loss
 
 
 def trained_variables(model: keras.Model) -> list[keras.Variable]:
@@ -120,7 +122,7 @@ def run_and_differentiate(
     run.gradient_scale = gradient_scale(model, run.size)
     at: list[tf.Tensor] = []
     # Only what the trace of the samples' part alone has in it, too, can be found in this one.
-    alike = not (run.penalized and _keras.overrides(model, "compute_loss"))
+    alike = not (run.penalized and overrides_compute_loss(model))
     if observer is not None and graph is not None and alike:
         run.observer = observer(run)
         readings = _keras.readings(operations, run.variables)
@@ -198,8 +200,8 @@ def _nothing_else_kept(model: keras.Model) -> Iterator[None]:
     In a graph there is nothing to put back: what its trace leaves aside is refused by the engines.
     """
     eager = tf.executing_eagerly()
-    raw = [(v, tf.identity(v)) for v in _keras.raw_variables(model)] if eager else []
-    with _keras.attributes_kept(model):
+    raw = [(v, tf.identity(v)) for v in raw_variables(model)] if eager else []
+    with attributes_kept(model):
         try:
             yield
         finally:
@@ -210,7 +212,9 @@ def _nothing_else_kept(model: keras.Model) -> Iterator[None]:
 def _state_before(model: keras.Model) -> State:
     """The state that a forward pass may write: all but the weights, and weights that it does."""
     weights = {id(variable) for variable in trained_variables(model)}
-    written = {id(v) for layer in _keras.layers_that_write_weights(model) for v in layer.weights}
+    writing = keras.layers.SpectralNormalization  # the one that assigns weights as it is called
+    layers = [each for each in _keras.layers_of(model) if isinstance(each, writing)]
+    written = {id(v) for layer in layers for v in layer.weights}
     return read([v for v in every_variable(model) if id(v) not in weights - written])
 
 
@@ -245,7 +249,8 @@ def prepare(model: Any, batch: Batch) -> None:
             "The model has no trainable weights, so there is nothing to take a gradient of. "
             f"Set `trainable = True` on a layer. Received: model={model.name!r}."
         )
-    if not _keras.has_loss(model) and not model.compiled:
+    has_loss = overrides_compute_loss(model) or _keras.loss_objects(model)
+    if not has_loss and not model.compiled:
         raise PerGradError(
             "The model has no loss yet. Call `model.compile(loss=...)`, or override "
             f"`compute_loss`. Received: model={model.name!r}, not compiled."

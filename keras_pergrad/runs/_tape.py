@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_pergrad import _keras
 from keras_pergrad.errors import PerGradError
 from keras_pergrad.gradients import wide
+from keras_pergrad.runs._attributes import attributes_kept
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._sandbox import Sandbox
 
@@ -44,7 +44,7 @@ def differentiate(
         unconnected: filled with path → reason for the variables that no gradient reaches.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        with _keras.attributes_kept(model), Sandbox(state, variables, tape) as box:
+        with attributes_kept(model), Sandbox(state, variables, tape) as box:
             loss = loss_of()
         scaled = loss if scale is None else loss * tf.cast(scale, loss.dtype)
     versions = box.versions(variables)
@@ -76,7 +76,7 @@ def differentiate_observed(
     values = {id(variable): value for variable, value in given}
     weights = [values[id(variable)] for variable in variables]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        with _keras.attributes_kept(model), Sandbox(given, variables, tape) as box:
+        with attributes_kept(model), Sandbox(given, variables, tape) as box:
             loss = loss_of()
         scaled = loss if scale is None else loss * tf.cast(scale, loss.dtype)
     operations = graph.get_operations()[start:]
