@@ -13,8 +13,9 @@ from keras_pergrad.gradients import wide
 from keras_pergrad.runs._attributes import attributes_kept
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._sandbox import Sandbox
+from keras_pergrad.runs._scale import without_scale
+from keras_pergrad.runs._state import State
 
-State = list[tuple[keras.Variable, tf.Tensor]]
 LossAndGradients = tuple[tf.Tensor, list[tf.Tensor]]
 
 _CUT = "read, but every way to the loss is cut (stop_gradient, an integer, argmax)"
@@ -98,13 +99,6 @@ def dense(gradients: Sequence[Any], at: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     for gradient, tensor in zip(found, at, strict=True):
         gradient.set_shape(tensor.shape)
     return found
-
-
-def without_scale(gradients: list[tf.Tensor], scale: tf.Tensor | None) -> list[tf.Tensor]:
-    """The gradients divided by what the loss was multiplied by."""
-    if scale is None:
-        return gradients
-    return [each / tf.cast(scale, each.dtype) for each in gradients]
 
 
 def summed(loss: Any, size: int | tf.Tensor) -> tf.Tensor:
