@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from keras_pergrad import _keras
 from keras_pergrad.errors import UnsupportedError
-from keras_pergrad.runs import Run
+from keras_pergrad.runs import Run, recurrent_layers
 
 
 def why_not_alone(run: Run) -> str | None:
     """What has the batch's size built in, so that no sample can be run alone; None if nothing."""
-    for layer in _keras.recurrent_layers(run.model):
+    for layer in recurrent_layers(run.model):
         if layer.stateful:
             return f"the stateful recurrent layer {layer.path!r} keeps one state for each row"
     for tensor in getattr(run.model, "inputs", None) or []:

@@ -3,16 +3,14 @@
 from keras_pergrad.runs._batch import Batch, leaves, map_leaves, take
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
-from keras_pergrad.runs._run import Outcome, Run, Traced
-from keras_pergrad.runs._start import (
-    prepare,
-    run_and_differentiate,
-    start,
-    state_restored,
-    trained_variables,
-    without_loss_scale,
-)
+from keras_pergrad.runs._recurrent import recurrent_layers
+from keras_pergrad.runs._run import Run
+from keras_pergrad.runs._start import prepare, start
+from keras_pergrad.runs._state import state_restored, trained_variables
 from keras_pergrad.runs._terms import depending_on
+from keras_pergrad.runs._traced import Traced
+from keras_pergrad.runs._training_step import run_and_differentiate, without_loss_scale
+from keras_pergrad.runs._whole import Outcome
 
 __all__ = [
     "Batch",
@@ -25,6 +23,7 @@ __all__ = [
     "leaves",
     "map_leaves",
     "prepare",
+    "recurrent_layers",
     "run_and_differentiate",
     "start",
     "state_restored",

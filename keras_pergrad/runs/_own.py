@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -25,28 +24,21 @@ def sum_of_own_losses(wanted: bool) -> Iterator[None]:
         yield
 
 
-def _sum_of_own(
-    original: Callable,
-    values: Any,
-    sample_weight: Any,
-    mask: Any,
-    reduction: Any,
-    dtype: Any,
-) -> tf.Tensor:
-    if reduction in (None, "none") or not tf.convert_to_tensor(values).shape.rank:
-        return original(values, sample_weight, mask, reduction, dtype)
-    values, weights = _keras.merged_weights(values, sample_weight, mask, dtype)
+def _sum_of_own(reduction: _keras.Reduction) -> tf.Tensor:
+    if reduction.is_none or not tf.convert_to_tensor(reduction.values).shape.rank:
+        return reduction.by_keras()
+    values, weights = reduction.merged_weights()
     terms = values if weights is None else values * weights
     totals, own = _by_sample(terms), _by_sample(tf.ones_like(terms))
-    if reduction == "sum":
+    if reduction.kind == "sum":
         own = tf.ones_like(own)
-    elif reduction == "mean_with_sample_weight":
+    elif reduction.kind == "mean_with_sample_weight":
         own = own if weights is None else _by_sample(weights)
-    elif mask is not None:
-        mask = tf.cast(mask, own.dtype)
+    elif reduction.mask is not None:
+        mask = tf.cast(reduction.mask, own.dtype)
         own *= _by_sample(mask) / _by_sample(tf.ones_like(mask))
     total = tf.reduce_sum(tf.math.divide_no_nan(totals, own))
-    return total if reduction == "sum" else _keras.scale_for_replicas(total)
+    return total if reduction.kind == "sum" else _keras.scale_for_replicas(total)
 
 
 def _by_sample(values: tf.Tensor) -> tf.Tensor:

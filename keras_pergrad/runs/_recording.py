@@ -7,7 +7,7 @@ instead of the batch's. So the batched run is recorded, and the sample's run is 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,45 +38,34 @@ class Recording:
         with _keras.intercept(draw=self._hear_draw, reduce=self._hear_reduction):
             yield
 
-    def _hear_draw(self, original: Callable, shape: tf.Tensor, arguments: dict) -> tf.Tensor:
-        del shape, arguments
-        value = original()
+    def _hear_draw(self, draw: _keras.Draw) -> tf.Tensor:
+        value = draw.drawn()
         self.draws.append(value)
         return value
 
-    def _hear_reduction(
-        self,
-        original: Callable,
-        values: Any,
-        sample_weight: Any,
-        mask: Any,
-        reduction: Any,
-        dtype: Any,
-    ) -> tf.Tensor:
-        _refuse_silent_broadcast(values, sample_weight)
-        self.divisors.append(_divisor(values, sample_weight, mask, reduction, dtype))
-        return original(values, sample_weight, mask, reduction, dtype)
+    def _hear_reduction(self, reduction: _keras.Reduction) -> tf.Tensor:
+        _refuse_silent_broadcast(reduction.values, reduction.sample_weight)
+        self.divisors.append(_divisor(reduction))
+        return reduction.by_keras()
 
     def forward_ends(self) -> None:
         """Marks where the forward pass ended and the loss began."""
         self.forward_draws = len(self.draws)
 
 
-def _divisor(
-    values: Any, sample_weight: Any, mask: Any, reduction: Any, dtype: Any
-) -> tf.Tensor | None:
+def _divisor(reduction: _keras.Reduction) -> tf.Tensor | None:
     """The denominator of Keras' `reduce_weighted_values`."""
-    values, weights = _keras.merged_weights(values, sample_weight, mask, dtype)
+    values, weights = reduction.merged_weights()
     if values.shape.rank == 0:
         return None
-    if reduction in (None, "none", "sum"):
+    if reduction.is_none or reduction.kind == "sum":
         return tf.ones((), values.dtype)
-    if reduction == "mean_with_sample_weight" and weights is not None:
+    if reduction.kind == "mean_with_sample_weight" and weights is not None:
         return tf.reduce_sum(weights)
     terms = values if weights is None else values * weights
     count = tf.cast(tf.size(terms), values.dtype)
-    if mask is not None and reduction != "mean_with_sample_weight":
-        mask = tf.cast(mask, values.dtype)
+    if reduction.mask is not None and reduction.kind != "mean_with_sample_weight":
+        mask = tf.cast(reduction.mask, values.dtype)
         count *= tf.reduce_sum(mask) / tf.cast(tf.size(mask), values.dtype)
     return count
 

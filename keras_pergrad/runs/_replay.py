@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -40,12 +41,11 @@ class Replay:
         with _keras.intercept(draw=self.draw, reduce=reduce):
             yield
 
-    def draw(self, original: Callable, shape: tf.Tensor, arguments: dict) -> tf.Tensor:
+    def draw(self, asked: _keras.Draw) -> tf.Tensor:
         """The sample's part of the draw whose turn it is."""
-        del original
         if self._draw >= len(self._recording.draws):
             raise _different_noise("more")
-        if "minvals" in arguments:
+        if "minvals" in asked.arguments:
             raise UnsupportedError(
                 "A parameterized truncated normal draw has a gradient in its parameters that a "
                 "replayed draw would lose. Draw with keras.random.truncated_normal, and scale and "
@@ -53,8 +53,8 @@ class Replay:
             )
         value = self._recording.draws[self._draw]
         self._draw += 1
-        value = self._row(_reachable(value), shape)
-        return _with_gamma_gradient(value, arguments)
+        value = self._row(_reachable(value), asked.shape)
+        return _with_gamma_gradient(value, asked.arguments)
 
     def _row(self, value: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
         """The sample's entry of the axis that has one a sample; other axes are as they are.
@@ -79,19 +79,11 @@ class Replay:
                 raise _merged_noise(whole, part)
         return value
 
-    def reduce(
-        self,
-        original: Callable,
-        values: Any,
-        sample_weight: Any,
-        mask: Any,
-        reduction: Any,
-        dtype: Any,
-    ) -> tf.Tensor:
+    def reduce(self, asked: _keras.Reduction) -> tf.Tensor:
         """A sample's reduced loss, `B / D` times its weighted sum with the batch's divisor `D`."""
         if self._index is None:  # the whole batch, as Keras reduces it
             self._reduction += 1
-            return original(values, sample_weight, mask, reduction, dtype)
+            return asked.by_keras()
         if self._reduction >= len(self._recording.divisors):
             raise UnsupportedError(
                 "A sample alone reduces more losses than the batch did, or the batch's were "
@@ -101,11 +93,11 @@ class Replay:
         divisor = self._recording.divisors[self._reduction]
         self._reduction += 1
         if divisor is None:
-            return original(values, sample_weight, mask, reduction, dtype)
-        kept = reduction if reduction in (None, "none") else "sum"
-        total = original(values, sample_weight, mask, kept, dtype)
+            return asked.by_keras()
+        kept = asked if asked.is_none else dataclasses.replace(asked, kind="sum")
+        total = kept.by_keras()
         mean = tf.math.divide_no_nan(total * tf.cast(self._size, total.dtype), divisor)
-        return mean if kept == reduction else _keras.scale_for_replicas(mean)
+        return mean if kept.kind == asked.kind else _keras.scale_for_replicas(mean)
 
     def expect_the_end(self) -> None:
         """Refuses a run that drew less than the batch did."""

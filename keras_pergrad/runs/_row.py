@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from keras_pergrad import _keras
 from keras_pergrad.errors import UnsupportedError
-from keras_pergrad.runs._batch import leaves, map_leaves
+from keras_pergrad.runs import _parts
+from keras_pergrad.runs._attributes import rows_of_attributes, tensors_held
+from keras_pergrad.runs._batch import leaves, map_leaves, take
+from keras_pergrad.runs._tape import LossAndGradients
 from keras_pergrad.runs._terms import depending_on
 
+if TYPE_CHECKING:
+    from keras_pergrad.runs._run import Run
+
 _CONSTANT = ("Const", "Placeholder")
+
+
+def row(run: Run, index: tf.Tensor, *, unroll: bool) -> LossAndGradients:
+    """The loss of sample `index` within the batched run, and its gradients: a Jacobian row."""
+    free = run.free_terms
+
+    def loss_of() -> tf.Tensor:
+        told = _parts.replay(run)
+        one = functools.partial(take, indices=tf.reshape(index, [1]))
+        before, graph = tensors_held(run.model), RowGraph(run.batch.x)
+        with told.of(None):
+            y_pred, terms = _parts.forward(run, run.batch.given(graph.x), unroll=unroll)
+        size = run.size if isinstance(run.size, int) else None
+        graph.forward_ends(y_pred, size)
+        rows_of_attributes(run.model, before, size, one)
+        with told.of(index):
+            y_pred = map_leaves(lambda leaf: _keras.cut(leaf, one), y_pred)
+            rows = [row_of_term(t, index, f) for t, f in zip(terms, free, strict=True)]
+            graph.loss_begins()
+            loss = _parts.loss(run, run.batch.row(index), y_pred, rows, alone=True)
+        graph.expect_loss_of_rows(size)
+        told.expect_the_end()
+        return loss
+
+    return _parts.gradients(run, loss_of, run.gradient_scale)
 
 
 class RowGraph:

@@ -7,8 +7,7 @@ and the recording of the run, so that a part of it can be run again, any time, w
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,51 +16,17 @@ import keras
 import tensorflow as tf
 
 from keras_pergrad import _keras
-from keras_pergrad.runs._batch import Batch, leaves, map_leaves, take
+from keras_pergrad.runs._batch import Batch
+from keras_pergrad.runs._batch_term import batch_term, which_are_free
 from keras_pergrad.runs._observer import Observer
-from keras_pergrad.runs._own import sum_of_own_losses
 from keras_pergrad.runs._recording import Recording
-from keras_pergrad.runs._replay import Replay
-from keras_pergrad.runs._row import RowGraph, row_of_term
-from keras_pergrad.runs._sandbox import Sandbox
-from keras_pergrad.runs._tape import (
-    UNTRACKED,
-    LossAndGradients,
-    State,
-    differentiate,
-    differentiate_observed,
-    summed,
-)
-from keras_pergrad.runs._terms import depending_on, owned
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run of the whole batch gave: its predictions, and its loss without `batch_term`."""
-
-    y_pred: Any
-    loss: tf.Tensor
-
-
-@dataclass(frozen=True)
-class Traced:
-    """A run that was traced and not run.
-
-    Attributes:
-        operations: in their order.
-        weights: in it, in the order of the run's variables.
-        data: what it was given as a batch.
-        loss: its scalar.
-        forward: how many of the operations are the forward pass.
-        rewritten: the numbers of the variables that the forward pass assigns.
-    """
-
-    operations: Sequence[tf.Operation]
-    weights: list[tf.Tensor]
-    data: list[tf.Tensor]
-    loss: tf.Tensor
-    forward: int
-    rewritten: set[int]
+from keras_pergrad.runs._row import row
+from keras_pergrad.runs._sample import sample
+from keras_pergrad.runs._state import State
+from keras_pergrad.runs._tape import UNTRACKED, LossAndGradients
+from keras_pergrad.runs._terms import overrides_compute_loss, owned
+from keras_pergrad.runs._traced import Traced, traced_at
+from keras_pergrad.runs._whole import Outcome, again, batch_gradient, loss_with, observe
 
 
 @dataclass
@@ -112,7 +77,12 @@ class Run:
     @cached_property
     def weights(self) -> list[tf.Tensor]:
         """The values of `variables` before the run."""
-        return [self._values[id(variable)] for variable in self.variables]
+        return [self.values[id(variable)] for variable in self.variables]
+
+    @cached_property
+    def values(self) -> dict[int, tf.Tensor]:
+        """The values of all variables before the run, by their ids."""
+        return {id(variable): value for variable, value in self.state}
 
     @property
     def loss_dtype(self) -> tf.DType:
@@ -135,32 +105,23 @@ class Run:
     def is_opaque(self) -> bool:
         """Whether the user's code reduces the loss over samples where Keras cannot be asked how."""
         terms = zip(self.terms, self.free_terms, strict=True)
-        silent = len(self.recording.divisors) < _keras.number_of_losses(self.model)
+        silent = len(self.recording.divisors) < max(0, len(_keras.loss_objects(self.model)) - 1)
         return (
             silent
-            or _keras.overrides(self.model, "compute_loss")
+            or overrides_compute_loss(self.model)
             or any(term.shape.rank == 0 for term, free in terms if not free)
             or any(divisor is None for divisor in self.recording.divisors)
         )
 
     @cached_property
     def free_terms(self) -> list[bool]:
-        """Which of `terms` depend on no data, found by tracing one sample and following its index.
+        """Which of `terms` depend on no data. Empty where no layer called `add_loss`."""
+        return which_are_free(self)
 
-        Empty where no layer called `add_loss`.
-        """
-        if not self.terms:
-            return []
-
-        def terms_of(index: tf.Tensor) -> list[tf.Tensor]:
-            with self._sandbox(), self._replay().of(index):
-                return self._forward(self.batch.row(index), unroll=False)[1]
-
-        index = tf.TensorSpec([], tf.int32)
-        with _keras.attributes_kept(self.model):
-            graph = _keras.compiled(terms_of).get_concrete_function(index).graph
-        reached = depending_on(graph.inputs[0], graph)
-        return [tensor.ref() not in reached for tensor in graph.outputs]
+    @cached_property
+    def penalized(self) -> list[keras.Variable]:
+        """The weights with a regularizer."""
+        return [v for v in self.model.trainable_weights if v.regularizer is not None]
 
     @property
     def sums_own_losses(self) -> bool:
@@ -179,41 +140,11 @@ class Run:
         Returns:
             The loss, a scalar, and one dense gradient a variable, in the variable's shape.
         """
-        free = self.free_terms
-
-        def loss_of() -> tf.Tensor:
-            replay, row = self._replay(), self.batch.row(index)
-            with replay.of(index):
-                y_pred, terms = self._forward(row, unroll)
-                loss = self._loss(row, y_pred, owned(terms, free), alone=True)
-            replay.expect_the_end()
-            return loss
-
-        return self._gradients(loss_of, self.gradient_scale)
+        return sample(self, index, unroll=unroll)
 
     def row(self, index: tf.Tensor, *, unroll: bool) -> LossAndGradients:
         """The loss of sample `index` within the batched run, and its gradients: a Jacobian row."""
-        free = self.free_terms
-
-        def loss_of() -> tf.Tensor:
-            replay = self._replay()
-            one = functools.partial(take, indices=tf.reshape(index, [1]))
-            before, graph = _keras.tensors_held(self.model), RowGraph(self.batch.x)
-            with replay.of(None):
-                y_pred, terms = self._forward(self.batch.given(graph.x), unroll)
-            size = self.size if isinstance(self.size, int) else None
-            graph.forward_ends(y_pred, size)
-            _keras.rows_of_attributes(self.model, before, size, one)
-            with replay.of(index):
-                y_pred = map_leaves(lambda leaf: _keras.cut(leaf, one), y_pred)
-                rows = [row_of_term(t, index, f) for t, f in zip(terms, free, strict=True)]
-                graph.loss_begins()
-                loss = self._loss(self.batch.row(index), y_pred, rows, alone=True)
-            graph.expect_loss_of_rows(size)
-            replay.expect_the_end()
-            return loss
-
-        return self._gradients(loss_of, self.gradient_scale)
+        return row(self, index, unroll=unroll)
 
     # --- the batch, once more ---
 
@@ -223,84 +154,7 @@ class Run:
         Args:
             of_samples: whether the terms that no sample owns are left out.
         """
-        free = self.free_terms
-
-        def loss_of() -> tf.Tensor:
-            replay = self._replay()
-            with replay.of(None):
-                y_pred, terms = self._forward(self.batch, unroll=False)
-                if of_samples:
-                    loss = self._loss(self.batch, y_pred, owned(terms, free))
-                else:
-                    loss = self._loss(self.batch, y_pred, terms, penalties=self._penalties())
-            replay.expect_the_end()
-            return loss
-
-        return self._gradients(loss_of, self._scale_of_the_batch())
-
-    def observe(self, observer: Observer) -> None:
-        """Runs the samples' part of the batch's scalar and differentiates it, for an observer.
-
-        Where `sums_own_losses`, the scalar is the sum of the samples' own losses. Recurrent layers
-        are unrolled. Has to be called while a graph is traced.
-        """
-
-        def loss_of() -> tf.Tensor:
-            replay = self._replay()
-            with replay.of(None), sum_of_own_losses(self.sums_own_losses):
-                loss = self._samples_loss(self.batch)
-            replay.expect_the_end()
-            return loss
-
-        differentiate_observed(
-            loss_of,
-            self.model,
-            self.variables,
-            self.state,
-            self.gradient_scale if self.sums_own_losses else self._scale_of_the_batch(),
-            self.unconnected,
-            observer,
-        )
-
-    def traced_at(self, size: int) -> Traced:
-        """What the run computes, traced with another number of samples; nothing is run."""
-        data = map_leaves(
-            lambda leaf: tf.TensorSpec([size, *leaf.shape[1:]], leaf.dtype),
-            (self.batch.x, self.batch.y, self.batch.sample_weight),
-        )
-        state = [tf.TensorSpec(value.shape, value.dtype) for _, value in self.state]
-        free = self.free_terms
-        inside: dict[str, Any] = {}
-
-        def loss(data: Any, values: list[tf.Tensor]) -> tf.Tensor:
-            given = [(v, value) for (v, _), value in zip(self.state, values, strict=True)]
-            box = Sandbox(given, self.variables)
-            with _keras.attributes_kept(self.model), box, _keras.intercept():
-                y_pred, terms = self._forward(Batch(*data), unroll=True)
-                inside["forward"] = len(tf.compat.v1.get_default_graph().get_operations())
-                total = self._loss(Batch(*data), y_pred, owned(terms, free))
-            versions = box.versions(self.variables)
-            inside["rewritten"] = {k for k, each in enumerate(versions) if len(each) > 1}
-            inside["weights"] = [each[0] for each in versions]
-            inside["data"] = leaves(data)
-            return total
-
-        with tf.init_scope():  # traced inside another graph, it would keep that from being freed
-            graph = _keras.compiled(loss).get_concrete_function(data, state).graph
-        found = dict(inside)
-        inside.clear()
-        return Traced(graph.get_operations(), loss=graph.outputs[0], **found)
-
-    def again(self, batch: Batch | None = None) -> Outcome:
-        """The whole batch, or another in its place, run once more with the same noise."""
-        batch = batch or self.batch
-        with _keras.attributes_kept(self.model), self._sandbox(), self._replay().of(None):
-            y_pred, terms = self._forward(batch, unroll=False)
-            return Outcome(y_pred, self._loss(batch, y_pred, owned(terms, self.free_terms)))
-
-    def loss_at(self, y_pred: Any) -> tf.Tensor:
-        """The batch's scalar at other predictions, without the terms that no sample owns."""
-        return self._loss_with(y_pred, owned(self.terms, self.free_terms), None)
+        return batch_gradient(self, of_samples=of_samples)
 
     def batch_term(self) -> list[tf.Tensor]:
         """The gradient of the terms that no sample owns, one tensor a variable.
@@ -309,103 +163,24 @@ class Run:
         the loss does with that term: 1 for Keras' own `compute_loss`, 0 where an overridden one
         leaves `self.losses` out.
         """
-        if not self.penalized and not any(self.free_terms):
-            return [tf.zeros_like(weight) for weight in self.weights]
-        with tf.GradientTape() as tape:
-            stubs = self._no_penalties()
-            terms = owned(self.terms, self.free_terms)
-            tape.watch([stubs, terms])
-            loss = self._loss_with(self.y_pred, terms, stubs)
-        sources = [*self._free(terms), *stubs]
-        shares = tape.gradient(loss, sources, unconnected_gradients="zero")
+        return batch_term(self)
 
-        def total() -> tf.Tensor:
-            free = []
-            if any(self.free_terms):
-                with self._replay().of(None):
-                    free = self._free(self._forward(self.batch, unroll=False)[1])
-            pairs = zip(shares, [*free, *self._penalties()], strict=True)
-            return tf.add_n([tf.reduce_sum(s * tf.cast(t, s.dtype)) for s, t in pairs])
+    def observe(self, observer: Observer) -> None:
+        """Runs the samples' part of the batch's scalar and differentiates it, for an observer.
 
-        return differentiate(total, self.model, self.variables, self.state)[1]
+        Where `sums_own_losses`, the scalar is the sum of the samples' own losses. Recurrent layers
+        are unrolled. Has to be called while a graph is traced.
+        """
+        observe(self, observer)
 
-    # --- the parts of a run; all but the first are called in a sandbox ---
+    def traced_at(self, size: int) -> Traced:
+        """What the run computes, traced with another number of samples; nothing is run."""
+        return traced_at(self, size)
 
-    def _samples_loss(self, batch: Batch, free: list[bool] | None = None) -> tf.Tensor:
-        """The batch's scalar without the terms that no sample owns, recurrent layers unrolled."""
-        y_pred, terms = self._forward(batch, unroll=True)
-        return self._loss(batch, y_pred, owned(terms, self.free_terms if free is None else free))
+    def again(self, batch: Batch | None = None) -> Outcome:
+        """The whole batch, or another in its place, run once more with the same noise."""
+        return again(self, batch or self.batch)
 
-    def _gradients(
-        self, loss_of: Callable[[], tf.Tensor], scale: tf.Tensor | None
-    ) -> LossAndGradients:
-        loss, gradients = differentiate(
-            loss_of, self.model, self.variables, self.state, scale, self.unconnected
-        )
-        return tf.cast(loss, self.loss_dtype), gradients
-
-    def _scale_of_the_batch(self) -> tf.Tensor | None:
-        """What the batch's scalar is multiplied by before the backward pass, or None."""
-        if self.gradient_scale is None:
-            return None
-        return self.gradient_scale * tf.cast(tf.maximum(self.size, 1), self.gradient_scale.dtype)
-
-    def _sandbox(self) -> Sandbox:
-        return Sandbox(self.state, self.variables)
-
-    def _replay(self, start: int = 0) -> Replay:
-        shared = self.of == "contribution"
-        return Replay(self.recording, self.size, shared_divisors=shared, start=start)
-
-    def _forward(self, batch: Batch, unroll: bool) -> tuple[Any, list[tf.Tensor]]:
-        if unroll:
-            _keras.unroll_recurrent_layers(self.model)
-        y_pred = _keras.forward(self.model, batch.x, self.training)
-        return y_pred, _keras.added_losses(self.model)
-
-    def _loss(
-        self,
-        batch: Batch,
-        y_pred: Any,
-        terms: list[tf.Tensor],
-        *,
-        alone: bool = False,
-        penalties: list[tf.Tensor] | None = None,
-    ) -> tf.Tensor:
-        """The scalar that is differentiated. Keras sums what `add_loss` was given as a vector."""
-        if alone and self.of == "contribution" and not _keras.overrides(self.model, "compute_loss"):
-            terms = [t if t.shape.rank == 0 else t * tf.cast(self.size, t.dtype) for t in terms]
-        penalties = self._no_penalties() if penalties is None else penalties
-        with _keras.losses_replaced(self.model, [*terms, *penalties]):
-            loss = _keras.compute_loss(
-                self.model, batch.x, batch.y, y_pred, batch.sample_weight, self.training
-            )
-        return summed(loss, 1 if alone else batch.size)
-
-    def _loss_with(
-        self, y_pred: Any, terms: list[tf.Tensor], penalties: list[tf.Tensor] | None
-    ) -> tf.Tensor:
-        uses_layers = _keras.overrides(self.model, "compute_loss")
-        replay = self._replay(0 if uses_layers else self.recording.forward_draws)
-        with _keras.attributes_kept(self.model), self._sandbox(), replay.of(None):
-            if uses_layers:  # it may read what the forward pass left on the model
-                self._forward(self.batch, unroll=False)
-            return self._loss(self.batch, y_pred, terms, penalties=penalties)
-
-    @cached_property
-    def _values(self) -> dict[int, tf.Tensor]:
-        return {id(variable): value for variable, value in self.state}
-
-    @cached_property
-    def penalized(self) -> list[keras.Variable]:
-        """The weights with a regularizer."""
-        return [v for v in self.model.trainable_weights if v.regularizer is not None]
-
-    def _penalties(self) -> list[tf.Tensor]:
-        return [v.regularizer(tf.convert_to_tensor(v)) for v in self.penalized]
-
-    def _no_penalties(self) -> list[tf.Tensor]:
-        return [tf.zeros((), self._values[id(v)].dtype) for v in self.penalized]
-
-    def _free(self, terms: list[tf.Tensor]) -> list[tf.Tensor]:
-        return [term for term, free in zip(terms, self.free_terms, strict=True) if free]
+    def loss_at(self, y_pred: Any) -> tf.Tensor:
+        """The batch's scalar at other predictions, without the terms that no sample owns."""
+        return loss_with(self, y_pred, owned(self.terms, self.free_terms))

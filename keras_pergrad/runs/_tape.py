@@ -8,13 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_pergrad import _keras
 from keras_pergrad.errors import PerGradError
 from keras_pergrad.gradients import wide
+from keras_pergrad.runs._attributes import attributes_kept
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._sandbox import Sandbox
+from keras_pergrad.runs._scale import without_scale
+from keras_pergrad.runs._state import State
 
-State = list[tuple[keras.Variable, tf.Tensor]]
 LossAndGradients = tuple[tf.Tensor, list[tf.Tensor]]
 
 _CUT = "read, but every way to the loss is cut (stop_gradient, an integer, argmax)"
@@ -44,7 +45,7 @@ def differentiate(
         unconnected: filled with path → reason for the variables that no gradient reaches.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        with _keras.attributes_kept(model), Sandbox(state, variables, tape) as box:
+        with attributes_kept(model), Sandbox(state, variables, tape) as box:
             loss = loss_of()
         scaled = loss if scale is None else loss * tf.cast(scale, loss.dtype)
     versions = box.versions(variables)
@@ -76,7 +77,7 @@ def differentiate_observed(
     values = {id(variable): value for variable, value in given}
     weights = [values[id(variable)] for variable in variables]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        with _keras.attributes_kept(model), Sandbox(given, variables, tape) as box:
+        with attributes_kept(model), Sandbox(given, variables, tape) as box:
             loss = loss_of()
         scaled = loss if scale is None else loss * tf.cast(scale, loss.dtype)
     operations = graph.get_operations()[start:]
@@ -99,13 +100,6 @@ def dense(gradients: Sequence[Any], at: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     for gradient, tensor in zip(found, at, strict=True):
         gradient.set_shape(tensor.shape)
     return found
-
-
-def without_scale(gradients: list[tf.Tensor], scale: tf.Tensor | None) -> list[tf.Tensor]:
-    """The gradients divided by what the loss was multiplied by."""
-    if scale is None:
-        return gradients
-    return [each / tf.cast(scale, each.dtype) for each in gradients]
 
 
 def summed(loss: Any, size: int | tf.Tensor) -> tf.Tensor:

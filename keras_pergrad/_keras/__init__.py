@@ -1,0 +1,80 @@
+"""Every touch of private Keras and TensorFlow: one file for each part of them that is touched.
+
+Written against Keras 3.15 and TensorFlow 2.21. Nothing else in the package imports `keras.src` or
+`tensorflow.python`, or reads an underscore attribute of a Keras object.
+"""
+
+from keras_pergrad._keras._building import build_for, build_for_training, build_loss
+from keras_pergrad._keras._classes import (
+    Functional,
+    functional_init_arguments,
+    is_initialized,
+    is_keras_own,
+)
+from keras_pergrad._keras._converters import (
+    converters_replaced,
+    looped,
+    stacked,
+    standard_converter,
+)
+from keras_pergrad._keras._draws import Draw
+from keras_pergrad._keras._dtypes import computing_in_float64
+from keras_pergrad._keras._graphs import (
+    compiled,
+    readings,
+    replica_id,
+    static_shape,
+    variables_read_past,
+)
+from keras_pergrad._keras._layers import layers_of, stop_rematerializing
+from keras_pergrad._keras._reductions import Reduction, scale_for_replicas
+from keras_pergrad._keras._seams import intercept, reductions_by, writes_remembered
+from keras_pergrad._keras._seeds import global_seed_state, seeds_kept
+from keras_pergrad._keras._tensors import cut, mask_of, with_mask
+from keras_pergrad._keras._trainer import (
+    added_losses,
+    compute_loss,
+    forward,
+    loss_objects,
+    losses_replaced,
+    track_loss,
+)
+
+__all__ = [
+    "Draw",
+    "Functional",
+    "Reduction",
+    "added_losses",
+    "build_for",
+    "build_for_training",
+    "build_loss",
+    "compiled",
+    "compute_loss",
+    "computing_in_float64",
+    "converters_replaced",
+    "cut",
+    "forward",
+    "functional_init_arguments",
+    "global_seed_state",
+    "intercept",
+    "is_initialized",
+    "is_keras_own",
+    "layers_of",
+    "looped",
+    "loss_objects",
+    "losses_replaced",
+    "mask_of",
+    "readings",
+    "reductions_by",
+    "replica_id",
+    "scale_for_replicas",
+    "seeds_kept",
+    "stacked",
+    "standard_converter",
+    "static_shape",
+    "stop_rematerializing",
+    "track_loss",
+    "variables_read_past",
+    "with_mask",
+    "writes_remembered",
+]

@@ -1,0 +1,83 @@
+"""Traced graphs: made, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.framework.tensor_util import constant_value_as_shape
+
+
+def compiled(function: Callable) -> Any:
+    """A `tf.function` that is meant to be traced once and thrown away.
+
+    TensorFlow counts traces by the place in the source and would warn of "frequent retracing".
+    """
+    result = tf.function(function, reduce_retracing=True, autograph=False)
+    result._omit_frequent_tracing_warning = True
+    return result
+
+
+def static_shape(shape: tf.Tensor) -> list[int | None]:
+    """What tracing knows of the shape that a tensor holds."""
+    known = tf.get_static_value(shape)
+    if known is not None:
+        return [int(size) for size in known]
+    sizes = constant_value_as_shape(shape).as_list()
+    if shape.op.type == "Pack":
+        entries = [_static_size(entry) for entry in shape.op.inputs]
+        sizes = [a if a is not None else b for a, b in zip(sizes, entries, strict=True)]
+    return sizes
+
+
+def _static_size(size: tf.Tensor) -> int | None:
+    """One size of a shape: a constant, or an entry `tf.shape(x)[k]` of a known one."""
+    known = tf.get_static_value(size)
+    if known is not None:
+        return int(known)
+    if size.op.type != "StridedSlice":
+        return None
+    source, begin = size.op.inputs[0], tf.get_static_value(size.op.inputs[1])
+    return None if begin is None else constant_value_as_shape(source).as_list()[int(begin[0])]
+
+
+def variables_read_past(graph: Any, variables: list[keras.Variable]) -> list[keras.Variable]:
+    """The variables that a traced graph reads by their TensorFlow handle, past any Keras scope."""
+    sources = {id(_outermost(tensor, graph)) for tensor in graph.external_captures}
+    return [v for v in variables if id(getattr(v._value, "handle", None)) in sources]
+
+
+def readings(
+    operations: Sequence[tf.Operation], variables: list[keras.Variable]
+) -> list[list[tf.Tensor]]:
+    """Every tensor that a traced run has read each variable into, in the order of the trace.
+
+    In a replica, those of its own copy.
+    """
+    found: dict[int, list[tf.Tensor]] = {}
+    for operation in operations:
+        if operation.type == "ReadVariableOp":
+            source, graph = operation.inputs[0], operation.graph
+            source = next((out for out, inner in graph.captures if inner is source), source)
+            source = _outermost(source, graph)
+            found.setdefault(id(source), []).append(operation.outputs[0])
+    return [found.get(id(getattr(v._value, "handle", None)), []) for v in variables]
+
+
+def _outermost(tensor: Any, graph: Any) -> Any:
+    """What a captured tensor was before any surrounding graph captured it."""
+    outer = graph.outer_graph
+    while outer is not None and hasattr(outer, "captures"):
+        tensor = next((outside for outside, inside in outer.captures if inside is tensor), tensor)
+        outer = getattr(outer, "outer_graph", None)
+    return tensor
+
+
+def replica_id() -> int:
+    """Which replica is being traced; the public property is a tensor."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return 0
+    return int(context._replica_id_in_sync_group)

@@ -1,0 +1,57 @@
+"""A model's forward pass and loss, as `Trainer.train_step` runs them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.losses import loss as keras_loss
+
+from keras_pergrad._keras._layers import layers_of
+
+
+def forward(model: keras.Model, x: Any, training: bool) -> Any:
+    """Calls the model; passes `training` only where its `call` takes it."""
+    return model(x, training=training) if model._call_has_training_arg else model(x)
+
+
+def compute_loss(
+    model: keras.Model, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool
+) -> tf.Tensor:
+    """The user's scalar; allows a `compute_loss` without a `training` argument."""
+    return model._compute_loss(
+        x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training
+    )
+
+
+def track_loss(model: keras.Model, loss: tf.Tensor, size: tf.Tensor) -> None:
+    """Feeds the `loss` metric as `TensorFlowTrainer.train_step` does."""
+    unscaled = keras_loss.unscale_loss_for_distribution(loss)
+    model._loss_tracker.update_state(unscaled, sample_weight=size)
+
+
+@contextlib.contextmanager
+def losses_replaced(model: keras.Model, losses: list[tf.Tensor]) -> Iterator[None]:
+    """Makes `model.losses` answer `losses`: the list that the JAX trainer fills, too."""
+    outer = model._losses_override
+    object.__setattr__(model, "_losses_override", list(losses))
+    try:
+        yield
+    finally:
+        object.__setattr__(model, "_losses_override", outer)
+
+
+def added_losses(model: keras.Model) -> list[tf.Tensor]:
+    """What the run in progress gave to `add_loss`, without the weights' regularizers."""
+    return [loss for layer in layers_of(model) for loss in layer._get_own_losses()]
+
+
+def loss_objects(model: keras.Model) -> list[keras.Loss]:
+    """The losses that `compile` resolved, one an output."""
+    compiled = model._compile_loss
+    if compiled is None:
+        return []
+    return [compiled, *(each.loss for each in compiled._flat_losses or [])]

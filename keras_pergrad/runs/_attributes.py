@@ -1,0 +1,95 @@
+"""What a forward pass leaves on its layers, outside their variables: kept, cut, put back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_pergrad import _keras
+from keras_pergrad.runs._containers import containers_in, refill, replace_inside
+
+
+@contextlib.contextmanager
+def attributes_kept(model: keras.Model) -> Iterator[None]:
+    """Puts back every layer's attributes, what their containers hold, and all seeds.
+
+    A `call` that stores a tensor on `self`, or fills `self.losses`, leaves nothing behind. Inside,
+    layers do not rematerialize: the same numbers, without a custom gradient around the weights.
+    """
+    kept = [(layer, dict(layer.__dict__)) for layer in _keras.layers_of(model)]
+    contents = [
+        (container, container.copy())
+        for _, attributes in kept
+        for container in containers_in(attributes.values())
+    ]
+    _keras.stop_rematerializing(model)
+    try:
+        with _keras.seeds_kept():
+            yield
+    finally:
+        for layer, attributes in kept:
+            _restore(layer.__dict__, attributes)
+        for container, before in contents:
+            refill(container, before)
+
+
+def _restore(attributes: dict[str, Any], before: dict[str, Any]) -> None:
+    """Puts back what has changed, and nothing else: another thread may be reading."""
+    for name in [name for name in attributes if name not in before]:
+        del attributes[name]
+    for name, value in before.items():
+        if attributes.get(name) is not value:
+            attributes[name] = value
+
+
+def rows_of_attributes(
+    model: keras.Model, before: list[tf.Tensor], size: Any, rows: Callable[[Any], Any]
+) -> None:
+    """Cuts what a forward pass has left on its layers: tensors with one row a sample.
+
+    Args:
+        model: the model, between its forward pass and its loss.
+        before: what `tensors_held` answered before the forward pass.
+        size: the number of samples, or None where it is unknown while tracing.
+        rows: takes the rows of a tensor.
+    """
+    old = {id(tensor) for tensor in before}
+
+    def row(value: Any) -> Any:
+        is_batch = isinstance(value, tf.Tensor) and value.shape.rank and value.shape[0] == size
+        return _keras.cut(value, rows) if is_batch and id(value) not in old else value
+
+    for layer in _keras.layers_of(model):
+        replace_inside(layer.__dict__, row)
+
+
+def tensors_held(model: keras.Model) -> list[tf.Tensor]:
+    """The tensors that layers hold in attributes, and in containers among them."""
+    held: list[tf.Tensor] = []
+
+    def note(value: Any) -> Any:
+        if isinstance(value, tf.Tensor):
+            held.append(value)
+        return value
+
+    for layer in _keras.layers_of(model):
+        replace_inside(layer.__dict__, note)
+    return held
+
+
+def raw_variables(model: keras.Model) -> list[tf.Variable]:
+    """The `tf.Variable`s that layers hold past Keras, those of `tf.random.Generator`s included."""
+    found: dict[int, tf.Variable] = {}
+    for layer in _keras.layers_of(model):
+        attributes = list(layer.__dict__.values())
+        for container in list(containers_in(attributes)):
+            attributes += container.values() if isinstance(container, dict) else container
+        for value in attributes:
+            value = value.state if isinstance(value, tf.random.Generator) else value
+            if isinstance(value, tf.Variable):
+                found[id(value)] = value
+    return list(found.values())

@@ -1,0 +1,90 @@
+"""Lists, dicts, sets and a user's helper objects: walked through, rewritten, put back."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+_DEPTH = 4
+
+
+def containers_in(values: Iterable[Any], depth: int = _DEPTH) -> Iterator[Any]:
+    """The lists, dicts and sets among values, and those inside them."""
+    for value in values:
+        if _is_plain_object(value):
+            value = value.__dict__
+        if isinstance(value, (list, dict, set, collections.deque)):
+            yield value
+        if isinstance(value, (list, dict, set, tuple, collections.deque)) and depth:
+            inner = value.values() if isinstance(value, dict) else value
+            yield from containers_in(list(inner), depth - 1)
+
+
+def replace_inside(
+    attributes: dict[str, Any], replace: Callable[[Any], Any], depth: int = _DEPTH
+) -> None:
+    """Puts `replace(value)` in the place of every value, in containers and helpers as well."""
+    for name, value in list(attributes.items()):
+        new = _replaced(value, replace, depth)
+        if new is not value:
+            attributes[name] = new
+
+
+def _replaced(value: Any, replace: Callable[[Any], Any], depth: int) -> Any:
+    """`replace(value)`; containers keep their identity, but for tuples, which are made anew."""
+    if not depth:
+        return value
+    if _is_plain_object(value):
+        replace_inside(value.__dict__, replace, depth - 1)
+    elif isinstance(value, (list, collections.deque)):
+        new: Any = [_replaced(each, replace, depth - 1) for each in value]
+        if not _same(value, new):
+            refill(value, new)
+    elif isinstance(value, dict):
+        new = {key: _replaced(each, replace, depth - 1) for key, each in value.items()}
+        if not _same(value, new):
+            refill(value, new)
+    elif type(value) is tuple:
+        new = tuple(_replaced(each, replace, depth - 1) for each in value)
+        return value if _same(value, new) else new
+    return replace(value)
+
+
+def refill(container: Any, before: Any) -> None:
+    """Puts back what was in a container, if a run has changed it.
+
+    Keras' tracked containers are refilled past their own methods, which would track again;
+    TensorFlow's wrappers through theirs, behind which the contents lie.
+    """
+    if _same(container, before):
+        return
+    cls: Any = type(container)
+    if cls.__module__.startswith("keras"):
+        cls = next(base for base in (list, dict, set) if isinstance(container, base))
+    cls.clear(container)
+    add = cls.extend if isinstance(container, (list, collections.deque)) else cls.update
+    add(container, before)
+
+
+def _same(container: Any, before: Any) -> bool:
+    if len(container) != len(before):
+        return False
+    if isinstance(container, dict):
+        return all(key in container and container[key] is before[key] for key in before)
+    return all(a is b for a, b in zip(container, before, strict=True))
+
+
+def _is_plain_object(value: Any) -> bool:
+    """Whether it is a user's helper object: no class, no function, nothing of a library's."""
+    libraries = ("keras", "tensorflow", "numpy", "builtins", "functools", "weakref", "threading")
+    kind = type(value)
+    return (
+        hasattr(value, "__dict__")
+        and not callable(value)
+        and kind.__module__.partition(".")[0] not in libraries
+        and not isinstance(value, (keras.Layer, keras.Variable, keras.Metric, tf.Module))
+    )
