@@ -1,4 +1,4 @@
-"""Tables as text."""
+"""Tables and numbers as text."""
 
 from __future__ import annotations
 
@@ -12,3 +12,12 @@ def render(*parts: RenderableType, width: int = 100) -> str:
         for part in parts:
             console.print(part)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def large(count: float) -> str:
+    """Bytes in a unit that a person reads."""
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"

@@ -13,7 +13,8 @@ from keras_pergrad.engines._engine import Engine, by_name
 from keras_pergrad.engines._factored import Factored
 from keras_pergrad.engines._jacobian import Jacobian
 from keras_pergrad.engines._loop import Loop
-from keras_pergrad.engines._separation import Separation, separate, separate_shares
+from keras_pergrad.engines._separation import Separation, separate
+from keras_pergrad.engines._shares import separate_shares
 from keras_pergrad.engines._vectorized import Vectorized
 from keras_pergrad.errors import PerGradError, PerGradWarning
 from keras_pergrad.gradients import Blocks, SampleGradients

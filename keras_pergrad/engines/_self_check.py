@@ -13,7 +13,7 @@ from keras_pergrad import _keras
 from keras_pergrad.engines._alone import why_not_alone
 from keras_pergrad.engines._loop import one_by_one
 from keras_pergrad.engines._plan import Plan
-from keras_pergrad.engines._separation import RTOL
+from keras_pergrad.engines._sums import RTOL
 from keras_pergrad.errors import PerGradWarning, UnsupportedError
 from keras_pergrad.gradients import rows_of
 from keras_pergrad.runs import Run, leaves

@@ -9,78 +9,19 @@ gradients, whichever one alone adds up to the batch's.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_pergrad.engines._loop import one_by_one
-from keras_pergrad.engines._remembered import Remembered
+from keras_pergrad.engines._refusal import no_contributions
+from keras_pergrad.engines._scaled import ScaledBlocks
+from keras_pergrad.engines._sums import RTOL, double, squared_norms, summed
 from keras_pergrad.errors import SeparationError
-from keras_pergrad.gradients import Block, Blocks, times
+from keras_pergrad.gradients import Blocks
 from keras_pergrad.runs import Run
 
-# Losses and gradients agree to rounding errors of a sum of B terms in the compute dtype, with room;
-# in float64, too, as Keras' LoRA keeps to float32. What is told apart differs by its own size.
 _NAN = float("nan")
-# How many samples are run alone to tell a mean from a sum: a factor of B between them.
-_ASKED = 2
-_NOT_ASKED, _ARE, _ARE_NOT = -1, 1, 0
-RTOL = {"float64": 1e-5, "float32": 1e-4, "bfloat16": 1e-1, "float16": 5e-2}
-
-
-class _Sum(NamedTuple):
-    """The samples taken together: means of losses and gradients, and the sizes of what is added."""
-
-    loss: tf.Tensor
-    loss_scale: tf.Tensor
-    gradient: list[tf.Tensor]
-    gradient_scale: tf.Tensor
-
-
-def _fits(candidate: tf.Tensor, ours: _Sum, batch: tuple, rtol: float) -> tf.Tensor:
-    """Whether `candidate` times the samples is the batch, in its loss and in its gradient.
-
-    Either may agree by accident: losses where a head is zero, gradients at a stationary point.
-    """
-    loss, gradient = batch
-    missing = tf.linalg.global_norm(
-        [b - candidate * m for b, m in zip(gradient, ours.gradient, strict=True)]
-    )
-    allowed = tf.maximum(tf.linalg.global_norm(gradient), candidate * ours.gradient_scale)
-    same_loss = tf.abs(loss - candidate * ours.loss) <= rtol * candidate * ours.loss_scale
-    return (missing <= rtol * allowed) & same_loss
-
-
-class _Scaled(Blocks):
-    """Blocks times a factor that is known once all losses are."""
-
-    def __init__(self, blocks: Blocks, factor: tf.Tensor):
-        self._blocks = blocks
-        self._factor = factor
-        self.size, self.held, self.interacts = blocks.size, blocks.held, blocks.interacts
-        self.expected = [each * tf.cast(factor, each.dtype) for each in blocks.expected]
-
-    def __str__(self) -> str:
-        return str(self._blocks)
-
-    def at(self, indices):
-        return self._scale(self._blocks.at(indices))
-
-    def total(self, function):
-        return self._blocks.total(lambda block: function(self._scale(block)))
-
-    def each(self, function):
-        return self._blocks.each(lambda block: function(self._scale(block)))
-
-    def _scale(self, block: Block) -> Block:
-        factors = [times(self._factor, factor) for factor in block.factors]
-
-        def losses() -> tf.Tensor:
-            return block.losses * tf.cast(self._factor, block.losses.dtype)
-
-        return Block(block.indices, losses, factors)
 
 
 @dataclass(frozen=True)
@@ -114,7 +55,7 @@ class Separation:
         stop = tf.debugging.Assert(~self.failed, [str(self.refusal)])
         with tf.control_dependencies([] if stop is None else [stop]):
             one = tf.where(self.failed, tf.constant(_NAN, tf.float64), tf.ones((), tf.float64))
-        return _Scaled(self.blocks, one)
+        return ScaledBlocks(self.blocks, one)
 
 
 def separate(blocks: Blocks, run: Run, engine: str) -> Separation:
@@ -126,7 +67,40 @@ def separate(blocks: Blocks, run: Run, engine: str) -> Separation:
     size = tf.cast(tf.maximum(blocks.size, 1), tf.float64)
     ours = _taken_together(blocks, size)
     loss, gradients = run.batch_gradient(of_samples=True)
-    batch = _double(loss), [_double(each) for each in gradients]
+    batch = double(loss), [double(each) for each in gradients]
+    factor, ambiguous = _only_factor(ours, batch, size, run)
+    finite = tf.math.is_finite(ours.gradient_scale)
+    if not run.is_opaque:  # the factor is known; with a NaN there is nothing to verify it by
+        factor = tf.where(finite, factor, tf.ones_like(factor))
+    known = ~tf.math.is_nan(factor)
+    why = not tf.executing_eagerly() or bool(finite), tf.executing_eagerly() and bool(ambiguous)
+    refusal = no_contributions(run, engine, finite=why[0], ambiguous=why[1])
+    scaled = ScaledBlocks(blocks, factor) if run.is_opaque else blocks
+    return Separation(scaled, known, ~known & finite, refusal)
+
+
+class _Sum(NamedTuple):
+    """The samples taken together: means of losses and gradients, and the sizes of what is added."""
+
+    loss: tf.Tensor
+    loss_scale: tf.Tensor
+    gradient: list[tf.Tensor]
+    gradient_scale: tf.Tensor
+
+
+def _taken_together(blocks: Blocks, size: tf.Tensor) -> _Sum:
+    return _Sum(
+        double(tf.reduce_sum(blocks.each(lambda block: block.losses))) / size,
+        double(tf.reduce_sum(tf.abs(blocks.each(lambda block: block.losses)))) / size,
+        [double(total) / size for total in blocks.total(summed)],
+        tf.sqrt(tf.reduce_sum(blocks.each(squared_norms)) / size),
+    )
+
+
+def _only_factor(
+    ours: _Sum, batch: tuple, size: tf.Tensor, run: Run
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The one factor that fits, NaN where none or several do; and whether several do."""
     candidates = (1 / size, size, tf.ones((), tf.float64)) if run.is_opaque else (1.0,)
     factor, found = tf.constant(_NAN, tf.float64), tf.constant(0)
     for candidate in candidates:
@@ -137,146 +111,18 @@ def separate(blocks: Blocks, run: Run, engine: str) -> Separation:
     # Where all is zero every factor fits, and none makes a difference.
     zero = (ours.gradient_scale == 0) & (tf.linalg.global_norm(batch[1]) == 0)
     ambiguous = (found > 1) & (size > 1) & ~zero
-    factor = tf.where(ambiguous, tf.constant(_NAN, tf.float64), factor)
-    finite = tf.math.is_finite(ours.gradient_scale)
-    if not run.is_opaque:  # the factor is known; with a NaN there is nothing to verify it by
-        factor = tf.where(finite, factor, tf.ones_like(factor))
-    known = ~tf.math.is_nan(factor)
-    why = not tf.executing_eagerly() or bool(finite), tf.executing_eagerly() and bool(ambiguous)
-    refusal = _no_contributions(run, engine, finite=why[0], ambiguous=why[1])
-    scaled = _Scaled(blocks, factor) if run.is_opaque else blocks
-    return Separation(scaled, known, ~known & finite, refusal)
+    return tf.where(ambiguous, tf.constant(_NAN, tf.float64), factor), ambiguous
 
 
-def separate_shares(blocks: Blocks, run: Run, engine: str) -> Separation:
-    """Whether shares are contributions.
+def _fits(candidate: tf.Tensor, ours: _Sum, batch: tuple, rtol: float) -> tf.Tensor:
+    """Whether `candidate` times the samples is the batch, in its loss and in its gradient.
 
-    They have to add up to what the tape gave: weights that are not factored are run alone. Where
-    the user's code reduces the loss, that proves nothing for the others, as shares add up whatever
-    they are: a few samples' shares have to be `1`, `B` or `1/B` times the gradients of those
-    samples run alone. In a graph the first batch that it is run on is asked, and the answer kept.
+    Either may agree by accident: losses where a head is zero, gradients at a stationary point.
     """
-    refusal = _no_contributions(run, engine, finite=True, ambiguous=False)
-    if tf.executing_eagerly():
-        known, finite, _ = _are_contributions(blocks, run)
-        return Separation(blocks, known, ~known & finite, refusal)
-    answer = Remembered(_NOT_ASKED)
-
-    def ask() -> tf.Tensor:
-        known, finite, nothing = _are_contributions(blocks, run)
-        # A NaN is no answer: the next batch is asked.
-        found = tf.where(known, _ARE, tf.where(finite, _ARE_NOT, _NOT_ASKED))
-        # Of one sample, or of zeros, everything is true.
-        telling = (tf.convert_to_tensor(blocks.size) > 1) & ~nothing
-        answer.assign(tf.where(telling, found, _NOT_ASKED))
-        return found
-
-    before = answer.read()
-    found = tf.cond(tf.equal(before, _NOT_ASKED), ask, lambda: before)
-    failed = tf.equal(found, _ARE_NOT)
-    one = tf.where(failed, tf.constant(_NAN, tf.float64), tf.ones((), tf.float64))
-    return Separation(_Scaled(blocks, one), tf.equal(found, _ARE), failed, refusal)
-
-
-def _are_contributions(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Whether the shares add up and, where that proves nothing, are those of samples run alone.
-
-    Returns:
-        That; whether they are finite; and whether all are zero. Scalar bools.
-    """
-    sums = [_double(each) for each in blocks.total(_sums)]
-    expected = [_double(each) for each in _expected(blocks, run)]
-    missing = tf.linalg.global_norm([s - e for s, e in zip(sums, expected, strict=True)])
-    norm = tf.linalg.global_norm(expected)
-    scale = tf.sqrt(tf.reduce_sum(blocks.each(_squared_norms)))
-    known = missing <= RTOL[run.compute_dtype] * tf.maximum(norm, scale)
-    finite, nothing = tf.math.is_finite(scale), tf.equal(scale + norm, 0)
-    if run.is_opaque and not blocks.interacts:
-        alone = _are_of_samples_alone(blocks, run)
-        known, finite = known & alone[0], finite & alone[1]
-    return known, finite, nothing
-
-
-def _expected(blocks: Blocks, run: Run) -> list[tf.Tensor]:
-    """What the sum over the samples has to be.
-
-    In a graph of its own that is computed once more, where it is asked: a branch that runs once
-    must not keep alive what nothing else may need.
-    """
-    if tf.executing_eagerly() or run.observer is not None:
-        return list(blocks.expected)
-    gradients = run.batch_gradient(of_samples=True)[1]
-    return [each * tf.cast(blocks.size, each.dtype) for each in gradients]
-
-
-def _are_of_samples_alone(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor]:
-    """Whether one factor alone makes a few samples' own gradients their shares; and finiteness."""
-    size = tf.cast(tf.maximum(blocks.size, 1), tf.float64)
-    picks = tf.range(tf.minimum(blocks.size, _ASKED))
-    _, alone = one_by_one(dataclasses.replace(run, of="own"), picks)
-    ours = [_double(factor.materialize()) for factor in blocks.at(picks).factors]
-    alone = [_double(each) for each in alone]
-    norms = tf.linalg.global_norm(alone), tf.linalg.global_norm(ours)
-    found = tf.constant(0)
-    for candidate in (1 / size, size, tf.ones((), tf.float64)):
-        missing = [o - candidate * a for o, a in zip(ours, alone, strict=True)]
-        allowed = RTOL[run.compute_dtype] * candidate * norms[0]
-        found += tf.cast(tf.linalg.global_norm(missing) <= allowed, tf.int32)
-    nothing = norms[0] + norms[1] == 0  # every factor fits, and none makes a difference
-    known = (found == 1) | (size == 1) & (found > 0) | nothing
-    return known, tf.math.is_finite(norms[0])
-
-
-def _taken_together(blocks: Blocks, size: tf.Tensor) -> _Sum:
-    return _Sum(
-        _double(tf.reduce_sum(blocks.each(lambda block: block.losses))) / size,
-        _double(tf.reduce_sum(tf.abs(blocks.each(lambda block: block.losses)))) / size,
-        [_double(total) / size for total in blocks.total(_sums)],
-        tf.sqrt(tf.reduce_sum(blocks.each(_squared_norms)) / size),
+    loss, gradient = batch
+    missing = tf.linalg.global_norm(
+        [b - candidate * m for b, m in zip(gradient, ours.gradient, strict=True)]
     )
-
-
-def _sums(block: Block) -> list[tf.Tensor]:
-    return [factor.weighted_sum(None) for factor in block.factors]
-
-
-def _squared_norms(block: Block) -> tf.Tensor:
-    return tf.add_n([_double(factor.squared_norms()) for factor in block.factors])
-
-
-def _double(value: tf.Tensor) -> tf.Tensor:
-    return tf.cast(value, tf.float64)
-
-
-def _no_contributions(run: Run, engine: str, *, finite: bool, ambiguous: bool) -> SeparationError:
-    way_out = ""
-    if not finite:
-        why = (
-            "A sample's gradient is not finite, and the model's own code reduces the loss, so that "
-            "the samples' contributions cannot be told"
-        )
-    elif ambiguous:
-        why = (
-            "The gradients of the samples add up to the batch gradient both as a mean and as a "
-            "sum, and the model's own code reduces the loss, so that a sample's contribution is "
-            "not known"
-        )
-    elif run.is_opaque:
-        why = (
-            "The gradients of the samples add up to the batch gradient neither as a mean nor as a "
-            "sum, and the model's own code reduces the loss, so that a sample's contribution is "
-            "not known"
-        )
-        way_out = " Reduce it by a keras.losses.Loss in `compile`, which says how it does."
-    else:
-        why = (
-            "The gradients of the samples do not add up to the batch gradient: the samples "
-            "interact, in the model (BatchNormalization) or in the loss (Dice), and none has a "
-            "contribution of its own"
-        )
-        if engine != "jacobian":
-            way_out = " Use engine='jacobian' where the model interacts."
-    return SeparationError(
-        f"{why}.{way_out} With of='own' you get each sample's own gradient. "
-        f"Received: of='contribution', engine={engine!r}."
-    )
+    allowed = tf.maximum(tf.linalg.global_norm(gradient), candidate * ours.gradient_scale)
+    same_loss = tf.abs(loss - candidate * ours.loss) <= rtol * candidate * ours.loss_scale
+    return (missing <= rtol * allowed) & same_loss

@@ -1,13 +1,9 @@
 """Do two paths to the batch gradient agree; and why not."""
 
-from keras_pergrad.equivalence._check import (
-    assert_equivalent,
-    check_equivalence,
-    explained,
-    subject_of,
-)
+from keras_pergrad.equivalence._check import assert_equivalent, check_equivalence, explained
 from keras_pergrad.equivalence._evidence import Evidence, gather_evidence, pick
 from keras_pergrad.equivalence._judge import Subject, judge
+from keras_pergrad.equivalence._once import subject_of
 from keras_pergrad.equivalence._probe import Coupling
 from keras_pergrad.equivalence._ratios import badness
 from keras_pergrad.equivalence._report import Cause, EquivalenceReport, Finding, VariableRow

@@ -1,6 +1,7 @@
 """What sample gradients are: one contract for all engines, and the factors they consist of."""
 
-from keras_pergrad.gradients._blocks import Block, Blocks, Chunked, Held
+from keras_pergrad.gradients._blocks import Block, Blocks, Held
+from keras_pergrad.gradients._chunked import Chunked
 from keras_pergrad.gradients._convolved import Convolved
 from keras_pergrad.gradients._factor import Factor, rows_of, tensors_of, wide, with_tensors
 from keras_pergrad.gradients._gathered import Gathered

@@ -8,7 +8,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_pergrad.gradients._blocks import Block, Blocks, Chunked, large
+from keras_pergrad._text import large
+from keras_pergrad.gradients._blocks import Block, Blocks
+from keras_pergrad.gradients._chunked import Chunked
 from keras_pergrad.gradients._factor import Factor, tensors_of
 
 

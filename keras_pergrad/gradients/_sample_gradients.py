@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import tensorflow as tf
-from rich import box
-from rich.table import Table
 
-from keras_pergrad._text import render
 from keras_pergrad.errors import PerGradError
-from keras_pergrad.gradients._blocks import Block, Blocks, Held
+from keras_pergrad.gradients._blocks import Block, Blocks
+from keras_pergrad.gradients._summary import table_of, written_out
 
 By = Literal["model", "layer", "variable"]
 
@@ -137,22 +134,10 @@ class SampleGradients:
 
     def summary(self) -> str:
         """A table: each weight, where it meets samples, the form its gradients are held in."""
-        table = Table(box=box.SIMPLE_HEAD)
-        for name in ("variable", "operation", "form", "bytes a sample", "remark"):
-            table.add_column(name, overflow="fold", justify="right" if "bytes" in name else "left")
-        for path, held in zip(self.variables, self._held(), strict=True):
-            reason = self.unconnected.get(path)
-            remark = f"no gradient: {reason}" if reason else held.because
-            counted = Counter(held.operations).items()
-            where = ", ".join(f"{n} × {name}" if n > 1 else name for name, n in counted)
-            table.add_row(path, where, held.form, f"{held.bytes_each:,}", remark)
-        return "\n".join([render(table), f"Together: {self.blocks}.", *self.remarks])
-
-    def _held(self) -> Sequence[Held]:
-        if self.blocks.held is not None:
-            return self.blocks.held
-        sizes = [term.shape.num_elements() * term.dtype.size for term in self.batch_term]
-        return [Held((), "materialized", size) for size in sizes]
+        held = self.blocks.held
+        held = written_out(self.batch_term) if held is None else held
+        table = table_of(self.variables, held, self.unconnected)
+        return "\n".join([table, f"Together: {self.blocks}.", *self.remarks])
 
     def _expect_one_a_sample(self, weights: tf.Tensor) -> None:
         sizes = weights.shape.as_list()

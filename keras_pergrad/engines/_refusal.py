@@ -1,0 +1,48 @@
+"""What is said where samples have no contributions, or none that can be told."""
+
+from __future__ import annotations
+
+from keras_pergrad.errors import SeparationError
+from keras_pergrad.runs import Run
+
+
+def no_contributions(run: Run, engine: str, *, finite: bool, ambiguous: bool) -> SeparationError:
+    """The refusal.
+
+    Args:
+        run: the run.
+        engine: the name of the engine that gave its gradients.
+        finite: whether all gradients of the samples are.
+        ambiguous: whether they add up to the batch gradient in more than one way.
+    """
+    way_out = ""
+    if not finite:
+        why = (
+            "A sample's gradient is not finite, and the model's own code reduces the loss, so that "
+            "the samples' contributions cannot be told"
+        )
+    elif ambiguous:
+        why = (
+            "The gradients of the samples add up to the batch gradient both as a mean and as a "
+            "sum, and the model's own code reduces the loss, so that a sample's contribution is "
+            "not known"
+        )
+    elif run.is_opaque:
+        why = (
+            "The gradients of the samples add up to the batch gradient neither as a mean nor as a "
+            "sum, and the model's own code reduces the loss, so that a sample's contribution is "
+            "not known"
+        )
+        way_out = " Reduce it by a keras.losses.Loss in `compile`, which says how it does."
+    else:
+        why = (
+            "The gradients of the samples do not add up to the batch gradient: the samples "
+            "interact, in the model (BatchNormalization) or in the loss (Dice), and none has a "
+            "contribution of its own"
+        )
+        if engine != "jacobian":
+            way_out = " Use engine='jacobian' where the model interacts."
+    return SeparationError(
+        f"{why}.{way_out} With of='own' you get each sample's own gradient. "
+        f"Received: of='contribution', engine={engine!r}."
+    )

@@ -1,0 +1,26 @@
+"""Samples taken together, in double precision, to be compared with the batch."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from keras_pergrad.gradients import Block
+
+# Losses and gradients agree to rounding errors of a sum of B terms in the compute dtype, with room;
+# in float64, too, as Keras' LoRA keeps to float32. What is told apart differs by its own size.
+RTOL = {"float64": 1e-5, "float32": 1e-4, "bfloat16": 1e-1, "float16": 5e-2}
+
+
+def summed(block: Block) -> list[tf.Tensor]:
+    """`Σ g_i` over a block, one tensor a variable."""
+    return [factor.weighted_sum(None) for factor in block.factors]
+
+
+def squared_norms(block: Block) -> tf.Tensor:
+    """`‖g_i‖²` in all weights, `[b]`."""
+    return tf.add_n([double(factor.squared_norms()) for factor in block.factors])
+
+
+def double(value: tf.Tensor) -> tf.Tensor:
+    """The value in float64."""
+    return tf.cast(value, tf.float64)

@@ -1,0 +1,73 @@
+"""One pass of the check: a run of the batch, its evidence, and the judgement."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import keras
+import tensorflow as tf
+
+from keras_pergrad.engines import Engine, unique_paths, why_not_alone
+from keras_pergrad.equivalence._evidence import gather_evidence, pick
+from keras_pergrad.equivalence._judge import Subject, judge
+from keras_pergrad.equivalence._report import EquivalenceReport
+from keras_pergrad.equivalence._tolerance import Tolerance
+from keras_pergrad.runs import (
+    Batch,
+    Run,
+    prepare,
+    run_and_differentiate,
+    start,
+    state_restored,
+    without_loss_scale,
+)
+
+ORACLE_SAMPLES = 8
+
+
+def check_once(
+    model: keras.Model,
+    batch: Batch,
+    engine: Engine,
+    rtol: float | None,
+    memory_budget: int,
+    *,
+    double: bool,
+) -> EquivalenceReport:
+    """Judges one batch, by a real training step or, in double precision, by a sandbox alone."""
+    if double:
+        run = start(model, batch, of="own", double=True)
+        _, batch_gradient = run.batch_gradient()
+    else:
+        run, batch_gradient = as_in_training(model, batch, of="own")
+    picks = pick(run.size, ORACLE_SAMPLES, turn=0)
+    evidence = gather_evidence(run, engine, batch_gradient, memory_budget, picks)
+    dtype = "float64" if double else run.compute_dtype
+    return judge(evidence, None, subject_of(run, engine, Tolerance.of(dtype, rtol)))
+
+
+def as_in_training(
+    model: keras.Model, batch: Batch, of: Literal["own", "contribution"]
+) -> tuple[Run, list[tf.Tensor]]:
+    """The run and the batch gradient of a real training step, and the model as it was."""
+    prepare(model, batch)
+    with state_restored(model):
+        run, _, gradients = run_and_differentiate(model, batch, of=of)
+    return run, without_loss_scale(run, gradients)
+
+
+def subject_of(run: Run, engine: Engine, tolerance: Tolerance) -> Subject:
+    """What a run's evidence is about."""
+    return Subject(
+        run.model,
+        unique_paths(run.variables),
+        [tuple(weight.shape) for weight in run.weights],
+        engine.name,
+        engine.definition,
+        tolerance,
+        run.unconnected,
+        why_not_alone(run),
+        None if run.batch.is_dense else "ragged and sparse rows are not changed",
+        run.remarks,
+        run.in_chunks,
+    )

@@ -1,0 +1,87 @@
+"""Near the tolerance, the check is run again in float64, and that run decides."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_pergrad import _keras
+from keras_pergrad.engines import Engine
+from keras_pergrad.equivalence._once import as_in_training, check_once
+from keras_pergrad.equivalence._report import EquivalenceReport
+from keras_pergrad.runs import Batch, map_leaves
+
+
+def with_tie_broken(
+    report: EquivalenceReport, model: keras.Model, batch: Batch, engine: Engine, budget: int
+) -> EquivalenceReport:
+    """The report itself, or as float64 decides it where float32 and coarser cannot."""
+    coarse = report.tolerance.dtype != "float64"
+    if coarse and _is_near(report) and _sandbox_is_true(model, batch, report):
+        return _run_in_float64(report, model, batch, engine, budget)
+    return report
+
+
+def _is_near(report: EquivalenceReport) -> bool:
+    """Whether an error is so close to the tolerance that rounding may have made the verdict."""
+    findings = (report.mean, report.oracle, report.coupling)
+    failed_rows = any(not row.passed for row in report.rows)
+    near = any(report.tolerance.near(finding.error) for finding in findings)
+    return report.non_finite == 0 and (near or (failed_rows and report.mean.error < 1e-2))
+
+
+def _sandbox_is_true(model: keras.Model, batch: Batch, report: EquivalenceReport) -> bool:
+    """Whether the sandbox gives the batch gradient that training gets.
+
+    The float64 run happens in the sandbox alone. It may only decide where the sandbox and a real
+    training step agree, so that no fault of the sandbox acquits itself.
+    """
+    run, real = as_in_training(model, batch, of="own")
+    _, found = run.batch_gradient()
+    missing = tf.linalg.global_norm([f - r for f, r in zip(found, real, strict=True)])
+    return bool(missing <= report.tolerance.rtol * tf.linalg.global_norm(real))
+
+
+def _run_in_float64(
+    report: EquivalenceReport, model: keras.Model, batch: Batch, engine: Engine, budget: int
+) -> EquivalenceReport:
+    """Runs the check in float64, where rounding and a real difference are far apart."""
+    try:
+        with _keras.computing_in_float64(model):
+            exact = check_once(model, _doubled(batch), engine, None, budget, double=True)
+    except (TypeError, ValueError, NotImplementedError, tf.errors.OpError) as error:
+        first = str(error).strip().splitlines()[:1]
+        text = f"the model does not run in float64 ({type(error).__name__}: {' '.join(first)})."
+        return dataclasses.replace(report, tie_breaker=text)
+    return _decided_by(exact, report)
+
+
+def _decided_by(exact: EquivalenceReport, report: EquivalenceReport) -> EquivalenceReport:
+    """The report with its own numbers, and what the exact one says of them."""
+    text = (
+        f"run again in float64, the error is {exact.mean.error:.3g} "
+        f"({'equivalent' if exact.equivalent else 'not equivalent'}); that decides."
+    )
+    kept = {
+        name: dataclasses.replace(getattr(report, name), passed=getattr(exact, name).passed)
+        for name in ("mean", "oracle", "coupling")
+    }
+    rows = [
+        dataclasses.replace(row, passed=other.passed)
+        for row, other in zip(report.rows, exact.rows, strict=True)
+    ]
+    return dataclasses.replace(
+        report, equivalent=exact.equivalent, tie_breaker=text, rows=rows, **kept
+    )
+
+
+def _doubled(batch: Batch) -> Batch:
+    """Everything but whole numbers and strings in double precision."""
+
+    def double(leaf: Any) -> Any:
+        return tf.cast(leaf, tf.float64) if leaf.dtype.is_floating else leaf
+
+    return Batch(*(map_leaves(double, part) for part in (batch.x, batch.y, batch.sample_weight)))
