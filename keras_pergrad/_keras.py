@@ -29,6 +29,7 @@ from tensorflow.python.eager import context as tf_context
 from tensorflow.python.eager.polymorphic_function.polymorphic_function import Function
 from tensorflow.python.framework.tensor_util import constant_value_as_shape
 from tensorflow.python.ops import (
+    control_flow_util,
     custom_gradient,
     gen_random_ops,
     gen_stateful_random_ops,
@@ -391,6 +392,11 @@ def compiled(function: Callable) -> Any:
     result = tf.function(function, reduce_retracing=True, autograph=False)
     result._omit_frequent_tracing_warning = True
     return result
+
+
+def under_xla() -> bool:
+    """Whether XLA compiles what is being traced, which knows every size when it does."""
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def number_of_losses(model: keras.Model) -> int:

@@ -64,6 +64,29 @@ def test_an_empty_batch(engine):
         np.testing.assert_array_equal(mean, np.zeros(mean.shape))
 
 
+@each_engine
+def test_an_empty_batch_where_the_size_is_not_known_while_tracing(engine):
+    """Stacked for no sample, TensorFlow's operations fail: `vectorized` in attention, and
+    `jacobian` everywhere. The graph then answers what is answered eagerly; and a full batch."""
+    problem = by_name("multi_head_attention")
+    model, (x, y, *_) = problem.build(), problem.batch()
+    spec = [tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in (x, y)]
+
+    @tf.function(input_signature=spec)
+    def answers(x, y):
+        g = pg.per_sample_gradients(model, x, y, engine=engine)
+        return g.losses, g.squared_norms(), list(g.materialize().values()), list(g.mean())
+
+    losses, norms, rows, means = answers(x[:0], y[:0])
+    assert losses.shape == norms.shape == (0,)
+    assert [g.shape for g in rows] == [(0, *v.shape) for v in model.trainable_variables]
+    for mean in means:
+        np.testing.assert_array_equal(mean, np.zeros(mean.shape))
+    expected = oracle.batch_gradient(model, x, y)
+    found = [np.asarray(mean) for mean in answers(x, y)[3]]
+    assert oracle.largest_difference(found, expected) <= 1e-5 * oracle.global_norm(expected)
+
+
 @pytest.mark.parametrize("engine", ["loop", "vectorized"])  # jacobian: zero times NaN is NaN
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 @pytest.mark.parametrize("of", ["own", "contribution"])
