@@ -311,6 +311,13 @@ def has_loss(model: keras.Model) -> bool:
     return model._compile_loss is not None or overrides(model, "compute_loss")
 
 
+def loss_given(model: keras.Model) -> Any:
+    """What `compile` was given as the loss, where Keras' own `compute_loss` uses it; or None."""
+    if model._compile_loss is None or overrides(model, "compute_loss"):
+        return None
+    return model._compile_loss._user_loss
+
+
 def is_initialized(model: keras.Model) -> bool:
     """Whether `keras.Model.__init__` has run."""
     return "_dtype_policy" in model.__dict__

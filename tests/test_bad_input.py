@@ -204,13 +204,16 @@ def _lists():
         (lambda: (np.float32(1.0), floats(4, 2)), "leading axis"),
         (lambda: (None, floats(4, 2)), "inputs"),
         (lambda: (tf.data.Dataset.from_tensors(0), None), "one batch"),
+        (lambda: (iter([(floats(4, 3), floats(4, 2))]), None), "one batch.*Received: x=list_it"),
+        (lambda: (lambda: floats(4, 3), None), "one batch.*Received: x=function"),
         (_lists, "Pad|shape|length"),
     ],
-    ids=["scalar", "none", "dataset", "rows_of_different_lengths"],
+    ids=["scalar", "none", "dataset", "generator", "function", "rows_of_different_lengths"],
 )
-def test_what_is_no_batch(batch, words):
+@pytest.mark.parametrize("ask", [pg.per_sample_gradients, pg.check_equivalence])
+def test_what_is_no_batch(batch, words, ask):
     with pytest.raises(pg.PerGradError, match=words):
-        pg.per_sample_gradients(_dense(), *batch())
+        ask(_dense(), *batch())
 
 
 def _not_compiled() -> keras.Model:

@@ -13,6 +13,7 @@ from keras_pergrad import _keras
 from keras_pergrad.errors import PerGradError, UnsupportedError
 from keras_pergrad.gradients import wide
 from keras_pergrad.runs._batch import Batch
+from keras_pergrad.runs._numbers import expect_numbers
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._run import Run
@@ -56,6 +57,7 @@ def start(
         PerGradError: the model is not built, has no loss or no trainable weights.
     """
     prepare(model, batch)
+    expect_numbers(model, batch)
     state = read(every_variable(model))
     run = Run(
         model,
@@ -98,6 +100,7 @@ def run_and_differentiate(
         The run, with the weights' values before any update; the loss; and the gradients of
         `model.trainable_weights`, multiplied by the optimizer's loss scale.
     """
+    expect_numbers(model, batch)
     run = Run(model, batch, trained_variables(model), _state_before(model), Recording(), of=of)
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     begin = 0 if graph is None else len(graph.get_operations())
