@@ -109,6 +109,28 @@ def test_the_report_names_the_sample_with_nan(engine):
     assert "2" in str(report)
 
 
+def _root_of_a_sum_of_squares(y, y_pred):
+    """Finite where the prediction is right, with a derivative of 0/0 there."""
+    return ops.sqrt(ops.sum(ops.square(y - y_pred), axis=-1))
+
+
+@each_engine
+@pytest.mark.parametrize("of", ["own", "contribution"])
+def test_a_sample_with_nan_in_the_backward_pass_alone(engine, of):
+    model, x, y = _dense(_root_of_a_sum_of_squares), floats(4, 3, seed=1), floats(4, 2, seed=2)
+    expected = oracle.own_gradients(model, x, y)
+    x[2] = y[2] = 0  # the prediction is the bias, which starts at zero
+    g = pg.per_sample_gradients(model, x, y, engine=engine, of=of)
+    assert np.isfinite(g.losses).all()
+    for found, row in zip(g.materialize().values(), expected, strict=True):
+        others = np.asarray(found)[[0, 1, 3]], row[[0, 1, 3]]
+        np.testing.assert_allclose(*others, rtol=1e-5, atol=1e-6)  # float32, numbers of about 1
+        assert np.isnan(found[2]).any()
+    report = pg.check_equivalence(model, x, y, engine=engine)
+    assert report.non_finite_indices == [2] and not report.equivalent
+    assert "2" in str(report)
+
+
 @keras.saving.register_keras_serializable("keras_pergrad_tests")
 class IgnoresSamples(keras.Sequential):
     """Its loss depends on the weights alone."""
