@@ -19,6 +19,7 @@ from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._run import Run
 from keras_pergrad.runs._sandbox import Sandbox
 from keras_pergrad.runs._tape import State, dense, summed, without_scale
+from keras_pergrad.runs._unreduced import unreduced_losses_told
 
 
 def trained_variables(model: keras.Model) -> list[keras.Variable]:
@@ -76,9 +77,9 @@ def start(
             run.terms = _keras.added_losses(model)
         run.recording.forward_ends()
         data = batch.x, batch.y, run.y_pred, batch.sample_weight
-        with Recording().listen():
+        with Recording().listen(), unreduced_losses_told(model):
             _keras.build_loss(model, *data)
-        with box, run.recording.listen():
+        with box, run.recording.listen(), unreduced_losses_told(model):
             summed(_keras.compute_loss(model, *data, training), batch.size)
             _expect_the_same_terms(run)
     return run
@@ -110,9 +111,10 @@ def run_and_differentiate(
             run.terms = _keras.added_losses(model)
             run.recording.forward_ends()
             forward = 0 if graph is None else len(graph.get_operations()) - begin
-            loss = _keras.compute_loss(
-                model, batch.x, batch.y, run.y_pred, batch.sample_weight, training=True
-            )
+            with unreduced_losses_told(model):
+                loss = _keras.compute_loss(
+                    model, batch.x, batch.y, run.y_pred, batch.sample_weight, training=True
+                )
             summed(loss, batch.size)  # refuses what is no loss
             _expect_the_same_terms(run)
         scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
