@@ -10,6 +10,8 @@ How it stacks the operations that TensorFlow 2.21 stacks wrongly or not at all:
   otherwise. It is one product of the input's patches with the output's gradient.
 - `PadV2`: pads with 0, whatever the constant.
 - `Roll`: a negative axis comes to mean the samples.
+- `Squeeze` of no named axes: takes the samples' axis away where there is one sample. Keras squeezes
+  what it adds to one row, as the gates of an LSTM.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ def _exact_converters() -> contextlib.AbstractContextManager[None]:
             "Conv2DBackpropFilter": _convert_conv2d_backprop_filter,
             "PadV2": _convert_pad,
             "Roll": _convert_roll,
+            "Squeeze": _convert_squeeze,
         }
     )
 
@@ -201,3 +204,14 @@ def _convert_roll(operation: Any) -> Any:
         return _keras.looped(operation)
     behind = tf.where(axis < 0, axis + tf.cast(tf.rank(value), axis.dtype), axis + 1)
     return _keras.stacked(tf.roll(value, shift, behind))
+
+
+def _convert_squeeze(operation: Any) -> Any:
+    if operation.get_attr("squeeze_dims"):
+        return _keras.standard_converter("Squeeze", operation)
+    shape = operation.op.inputs[0].shape
+    if not shape.is_fully_defined():
+        return _keras.looped(operation)
+    axes = [axis + 1 for axis, size in enumerate(shape) if size == 1]
+    value = operation.stacked_input(0)
+    return _keras.stacked(tf.squeeze(value, axes) if axes else value)

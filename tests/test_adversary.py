@@ -300,6 +300,27 @@ def test_rolling_along_an_axis_counted_from_the_end(engine, axis):
         np.testing.assert_allclose(found[path], value, rtol=1e-4, atol=1e-6)
 
 
+def test_one_sample_where_more_might_come():
+    """Keras squeezes what an LSTM adds to its gates; of one sample, stacking lost its axis too.
+
+    So `fit` stopped at a last batch of one sample, of a size that is not known while tracing.
+    """
+    model = keras.Sequential([keras.Input((3, 2)), layers.LSTM(3)])
+    model.compile("sgd", "mse")
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 3, 2)), tf.TensorSpec((None, 3))])
+    def rows(x, y):
+        g = pg.per_sample_gradients(model, x, y, engine="vectorized", of="own")
+        return list(g.materialize().values())
+
+    x, y = floats(3, 3, 2, seed=1), floats(3, 3, seed=2)
+    expected = oracle.own_gradients(model, x, y)
+    for size in (1, 3):
+        found = [np.asarray(row) for row in rows(x[:size], y[:size])]
+        wanted = [row[:size] for row in expected]
+        assert oracle.largest_difference(found, wanted) <= 1e-5 * oracle.global_norm(wanted)
+
+
 def test_norms_of_half_precision_gradients_are_accumulated_in_single():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(64, dtype="float16")])
     model.compile("sgd", "mse")

@@ -64,6 +64,29 @@ def test_an_empty_batch(engine):
         np.testing.assert_array_equal(mean, np.zeros(mean.shape))
 
 
+@each_engine
+def test_an_empty_batch_where_the_size_is_not_known_while_tracing(engine):
+    """Stacked for no sample, TensorFlow's operations fail: `vectorized` in attention, and
+    `jacobian` everywhere. The graph then answers what is answered eagerly; and a full batch."""
+    problem = by_name("multi_head_attention" if engine == "vectorized" else "dense")
+    model, (x, y, *_) = problem.build(), problem.batch()
+    spec = [tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in (x, y)]
+
+    @tf.function(input_signature=spec)
+    def answers(x, y):
+        g = pg.per_sample_gradients(model, x, y, engine=engine)
+        return g.losses, g.squared_norms(), list(g.materialize().values()), list(g.mean())
+
+    losses, norms, rows, means = answers(x[:0], y[:0])
+    assert losses.shape == norms.shape == (0,)
+    assert [g.shape for g in rows] == [(0, *v.shape) for v in model.trainable_variables]
+    for mean in means:
+        np.testing.assert_array_equal(mean, np.zeros(mean.shape))
+    expected = oracle.batch_gradient(model, x, y)
+    found = [np.asarray(mean) for mean in answers(x, y)[3]]
+    assert oracle.largest_difference(found, expected) <= 1e-5 * oracle.global_norm(expected)
+
+
 @pytest.mark.parametrize("engine", ["loop", "vectorized"])  # jacobian: zero times NaN is NaN
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 @pytest.mark.parametrize("of", ["own", "contribution"])
@@ -84,6 +107,28 @@ def test_the_report_names_the_sample_with_nan(engine):
     assert not report.equivalent
     assert report.non_finite_indices == [2]
     assert "2" in str(report)
+
+
+def _root_of_a_sum_of_squares(y, y_pred):
+    """Finite where the prediction is right, with a derivative of 0/0 there."""
+    return ops.sqrt(ops.sum(ops.square(y - y_pred), axis=-1))
+
+
+@each_engine
+def test_a_sample_with_nan_in_the_backward_pass_alone(engine):
+    model, x, y = _dense(_root_of_a_sum_of_squares), floats(4, 3, seed=1), floats(4, 2, seed=2)
+    expected = oracle.own_gradients(model, x, y)
+    x[2] = y[2] = 0  # the prediction is the bias, which starts at zero
+    for of in ("own", "contribution"):
+        g = pg.per_sample_gradients(model, x, y, engine=engine, of=of)
+        assert np.isfinite(g.losses).all()
+        for found, row in zip(g.materialize().values(), expected, strict=True):
+            others = np.asarray(found)[[0, 1, 3]], row[[0, 1, 3]]
+            np.testing.assert_allclose(*others, rtol=1e-5, atol=1e-6)  # float32, of about 1
+            assert np.isnan(found[2]).any()
+    report = pg.check_equivalence(model, x, y, engine=engine)
+    assert report.non_finite_indices == [2] and not report.equivalent
+    assert "sample 2" in str(report)
 
 
 @keras.saving.register_keras_serializable("keras_pergrad_tests")
@@ -181,13 +226,16 @@ def _lists():
         (lambda: (np.float32(1.0), floats(4, 2)), "leading axis"),
         (lambda: (None, floats(4, 2)), "inputs"),
         (lambda: (tf.data.Dataset.from_tensors(0), None), "one batch"),
+        (lambda: (iter([(floats(4, 3), floats(4, 2))]), None), "one batch.*Received: x=list_it"),
+        (lambda: (lambda: floats(4, 3), None), "one batch.*Received: x=function"),
         (_lists, "Pad|shape|length"),
     ],
-    ids=["scalar", "none", "dataset", "rows_of_different_lengths"],
+    ids=["scalar", "none", "dataset", "generator", "function", "rows_of_different_lengths"],
 )
-def test_what_is_no_batch(batch, words):
+@pytest.mark.parametrize("ask", [pg.per_sample_gradients, pg.check_equivalence])
+def test_what_is_no_batch(batch, words, ask):
     with pytest.raises(pg.PerGradError, match=words):
-        pg.per_sample_gradients(_dense(), *batch())
+        ask(_dense(), *batch())
 
 
 def _not_compiled() -> keras.Model:

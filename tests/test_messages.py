@@ -42,6 +42,39 @@ def test_what_is_no_loss(loss, words):
         _with_loss(loss, per_sample=True).fit(X, Y, verbose=0)
 
 
+@pytest.mark.parametrize("way", [{}, {"run_eagerly": True}], ids=["graph", "eager"])
+@pytest.mark.parametrize("what", ["kernel_regularizer", "activity_regularizer"])
+def test_a_loss_without_reduction_beside_a_regularizer(what, way):
+    """Plain Keras cannot add the two either; the way out has the same gradient."""
+    loss = keras.losses.MeanSquaredError
+
+    def build(cls, loss, **options):
+        model = cls([keras.Input((3,)), layers.Dense(2, **{what: "l2"})])
+        model.compile("sgd", loss, **options)
+        return model
+
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="Shapes"):
+        build(keras.Sequential, loss(reduction=None), **way).fit(X, Y, verbose=0)
+    words = r"cannot add a regularizer.*reduction='sum'.*Received: MeanSquaredError\(reduction=None"
+    for ask in (pg.per_sample_gradients, pg.check_equivalence):
+        with pytest.raises(pg.UnsupportedError, match=words):
+            ask(build(keras.Sequential, loss(reduction=None)), X, Y)
+    with pytest.raises(pg.UnsupportedError, match=words):
+        measured = build(pg.PerGradSequential, loss(reduction=None), per_sample=True, **way)
+        measured.fit(X, Y, verbose=0)
+
+
+def test_the_way_out_of_a_loss_without_reduction_has_its_gradient():
+    def gradient(reduction):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+        model.compile("sgd", keras.losses.MeanSquaredError(reduction=reduction))
+        return [np.asarray(mean) for mean in pg.per_sample_gradients(model, X, Y).mean()]
+
+    for a, b in zip(gradient(None), gradient("sum"), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)  # float32, four terms
+
+
 def test_a_layer_made_in_call():
     class Late(keras.Model):
         def __init__(self):

@@ -24,6 +24,7 @@ from keras_pergrad._keras._graphs import (
     readings,
     replica_id,
     static_shape,
+    under_xla,
     variables_read_past,
 )
 from keras_pergrad._keras._layers import layers_of, stop_rematerializing
@@ -35,6 +36,7 @@ from keras_pergrad._keras._trainer import (
     added_losses,
     compute_loss,
     forward,
+    loss_given,
     loss_objects,
     losses_replaced,
     track_loss,
@@ -61,6 +63,7 @@ __all__ = [
     "is_keras_own",
     "layers_of",
     "looped",
+    "loss_given",
     "loss_objects",
     "losses_replaced",
     "mask_of",
@@ -74,6 +77,7 @@ __all__ = [
     "static_shape",
     "stop_rematerializing",
     "track_loss",
+    "under_xla",
     "variables_read_past",
     "with_mask",
     "writes_remembered",

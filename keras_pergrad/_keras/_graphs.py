@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 from tensorflow.python.framework.tensor_util import constant_value_as_shape
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 
 def compiled(function: Callable) -> Any:
@@ -18,6 +19,11 @@ def compiled(function: Callable) -> Any:
     result = tf.function(function, reduce_retracing=True, autograph=False)
     result._omit_frequent_tracing_warning = True
     return result
+
+
+def under_xla() -> bool:
+    """Whether XLA compiles what is being traced, which knows every size when it does."""
+    return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def static_shape(shape: tf.Tensor) -> list[int | None]:

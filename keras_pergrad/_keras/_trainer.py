@@ -49,6 +49,11 @@ def added_losses(model: keras.Model) -> list[tf.Tensor]:
     return [loss for layer in layers_of(model) for loss in layer._get_own_losses()]
 
 
+def loss_given(model: keras.Model) -> Any:
+    """What `compile` was given as the loss; None if nothing."""
+    return None if model._compile_loss is None else model._compile_loss._user_loss
+
+
 def loss_objects(model: keras.Model) -> list[keras.Loss]:
     """The losses that `compile` resolved, one an output."""
     compiled = model._compile_loss

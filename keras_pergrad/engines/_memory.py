@@ -49,6 +49,12 @@ def plan_chunks(run: Run, body: Body, engine: str, budget: int) -> Chunked:
     def rows(indices: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         if indices.shape[0] == 0:
             return no_rows(run)
+        # Of no sample, TensorFlow's stacked operations take the shapes wrongly.
+        if indices.shape[0] is None and not _keras.under_xla():
+            return tf.cond(tf.size(indices) > 0, lambda: some(indices), lambda: no_rows(run))
+        return some(indices)
+
+    def some(indices: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with refusing(engine):
             losses, gradients = stacked_map(body, indices)
         pairs = zip(gradients, run.weights, strict=True)

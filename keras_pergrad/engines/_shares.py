@@ -29,10 +29,13 @@ def separate_shares(blocks: Blocks, run: Run, engine: str) -> Separation:
     they are: a few samples' shares have to be `1`, `B` or `1/B` times the gradients of those
     samples run alone. In a graph the first batch that it is run on is asked, and the answer kept.
     """
-    refusal = no_contributions(run, engine, finite=True, ambiguous=False)
     if tf.executing_eagerly():
         known, finite, _ = _are_contributions(blocks, run)
+        if not run.is_opaque:  # with a NaN there is nothing to verify them by
+            known |= ~finite
+        refusal = no_contributions(run, engine, finite=bool(finite), ambiguous=False)
         return Separation(blocks, known, ~known & finite, refusal)
+    refusal = no_contributions(run, engine, finite=True, ambiguous=False)
     answer = Remembered(_NOT_ASKED)
 
     def ask() -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -169,10 +170,12 @@ def _object_tensor(leaf: Any, array: np.ndarray) -> tf.Tensor:
 
 
 def _refuse_data_sets(name: str, value: Any) -> None:
-    if isinstance(value, tf.data.Dataset | keras.utils.PyDataset) or hasattr(value, "__next__"):
+    data_set = isinstance(value, tf.data.Dataset | keras.utils.PyDataset | types.FunctionType)
+    if data_set or hasattr(value, "__next__"):
         raise DataError(
-            f"`{name}` is a whole data set, and this function takes one batch. Take one, for "
-            f"example `x, y = next(iter(dataset))`. Received: {name}={type(value).__name__}."
+            f"`{name}` is a whole data set, or makes one, and this function takes one batch. Take "
+            "one, for example `x, y = next(iter(dataset))`. "
+            f"Received: {name}={type(value).__name__}."
         )
 
 

@@ -9,6 +9,7 @@ import keras
 from keras_pergrad import _keras
 from keras_pergrad.errors import PerGradError
 from keras_pergrad.runs._batch import Batch
+from keras_pergrad.runs._numbers import expect_numbers
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._run import Run
 from keras_pergrad.runs._sandbox import Sandbox
@@ -22,6 +23,7 @@ from keras_pergrad.runs._state import (
 )
 from keras_pergrad.runs._tape import summed
 from keras_pergrad.runs._terms import expect_the_same_terms, overrides_compute_loss
+from keras_pergrad.runs._unreduced import unreduced_losses_told
 
 
 def start(
@@ -40,6 +42,7 @@ def start(
         PerGradError: the model is not built, has no loss or no trainable weights.
     """
     prepare(model, batch)
+    expect_numbers(model, batch)
     state = read(every_variable(model))
     run = Run(
         model,
@@ -58,9 +61,9 @@ def start(
             run.terms = _keras.added_losses(model)
         run.recording.forward_ends()
         data = batch.x, batch.y, run.y_pred, batch.sample_weight
-        with Recording().listen():
+        with Recording().listen(), unreduced_losses_told(model):
             _keras.build_loss(model, *data)
-        with box, run.recording.listen():
+        with box, run.recording.listen(), unreduced_losses_told(model):
             summed(_keras.compute_loss(model, *data, training), batch.size)
             expect_the_same_terms(run)
     return run

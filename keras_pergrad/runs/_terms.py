@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
@@ -41,6 +41,11 @@ def no_penalties(run: Run) -> list[tf.Tensor]:
 def overrides_compute_loss(model: keras.Model) -> bool:
     """Whether the user's own code computes the loss, and decides what it takes into it."""
     return type(model).compute_loss is not keras.Model.compute_loss
+
+
+def loss_of_keras(model: keras.Model) -> Any:
+    """What `compile` was given as the loss, where Keras' own `compute_loss` uses it; or None."""
+    return None if overrides_compute_loss(model) else _keras.loss_given(model)
 
 
 def expect_the_same_terms(run: Run) -> None:

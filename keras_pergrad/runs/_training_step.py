@@ -11,6 +11,7 @@ from keras_pergrad import _keras
 from keras_pergrad.errors import UnsupportedError
 from keras_pergrad.gradients import wide
 from keras_pergrad.runs._batch import Batch
+from keras_pergrad.runs._numbers import expect_numbers
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._run import Run
@@ -18,6 +19,7 @@ from keras_pergrad.runs._scale import gradient_scale, loss_scale, without_scale
 from keras_pergrad.runs._state import State, every_variable, read, trained_variables
 from keras_pergrad.runs._tape import dense, summed
 from keras_pergrad.runs._terms import expect_the_same_terms, overrides_compute_loss
+from keras_pergrad.runs._unreduced import unreduced_losses_told
 
 
 def run_and_differentiate(
@@ -36,6 +38,7 @@ def run_and_differentiate(
         The run, with the weights' values before any update; the loss; and the gradients of
         `model.trainable_weights`, multiplied by the optimizer's loss scale.
     """
+    expect_numbers(model, batch)
     run = Run(model, batch, trained_variables(model), _state_before(model), Recording(), of=of)
     begin = len(_operations())
     with tf.GradientTape() as tape, _keras.writes_remembered() as written:
@@ -74,7 +77,8 @@ def _forward_and_loss(run: Run) -> tuple[tf.Tensor, int]:
     run.recording.forward_ends()
     forward = len(_operations())
     data = batch.x, batch.y, run.y_pred, batch.sample_weight
-    loss = _keras.compute_loss(model, *data, training=True)
+    with unreduced_losses_told(model):
+        loss = _keras.compute_loss(model, *data, training=True)
     summed(loss, batch.size)  # refuses what is no loss
     expect_the_same_terms(run)
     return loss, forward
