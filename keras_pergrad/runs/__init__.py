@@ -1,6 +1,7 @@
 """Running a model on a batch, on one sample, again, at other predictions, without a trace."""
 
-from keras_pergrad.runs._batch import Batch, leaves, map_leaves, take
+from keras_pergrad.runs._batch import Batch
+from keras_pergrad.runs._leaves import leaves, map_leaves, take
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._recurrent import recurrent_layers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_pergrad.errors import DataError
-
-_COMPOSITE = (tf.RaggedTensor, tf.SparseTensor)
-
-
-def map_leaves(function: Callable[[Any], Any], structure: Any) -> Any:
-    """Applies `function` to every leaf of a nested structure; a `None` leaf stays `None`."""
-    return keras.tree.map_structure(
-        lambda leaf: None if leaf is None else function(leaf), structure
-    )
-
-
-def leaves(structure: Any) -> list[Any]:
-    """The leaves of a nested structure that are not `None`."""
-    return [leaf for leaf in keras.tree.flatten(structure) if leaf is not None]
+from keras_pergrad.runs._leaves import (
+    COMPOSITE,
+    known_sizes,
+    leaves,
+    map_leaves,
+    size_of,
+    take,
+    to_tensor,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Batch:
         """
         for name, value in (("x", x), ("y", y), ("sample_weight", sample_weight)):
             _refuse_data_sets(name, value)
-        batch = cls(*(map_leaves(_to_tensor, part) for part in (x, y, sample_weight)))
+        batch = cls(*(map_leaves(to_tensor, part) for part in (x, y, sample_weight)))
         batch.check()
         return batch
 
@@ -59,7 +54,7 @@ class Batch:
         Raises:
             DataError: there are no inputs, or two sizes differ.
         """
-        sizes = {name: _known_sizes(part) for name, part in self._parts()}
+        sizes = {name: known_sizes(part) for name, part in self._parts()}
         found = {size for each in sizes.values() for size in each}
         if not leaves(self.x):
             raise DataError("A batch needs inputs to know its samples by. Received: x=None.")
@@ -68,7 +63,7 @@ class Batch:
 
     def sizes(self) -> tf.Tensor:
         """The leading sizes of all leaves while the model runs, `[leaves]`."""
-        return tf.stack([_size(leaf) for _, part in self._parts() for leaf in leaves(part)])
+        return tf.stack([size_of(leaf) for _, part in self._parts() for leaf in leaves(part)])
 
     def different_sizes(self, sizes: np.ndarray) -> DataError:
         """What to say of `sizes()` that are not all the same."""
@@ -93,7 +88,7 @@ class Batch:
     @property
     def size(self) -> int | tf.Tensor:
         """The number of samples: a Python number where it is known, else a scalar tensor."""
-        return _size(leaves(self.x)[0])
+        return size_of(leaves(self.x)[0])
 
     def rows(self, indices: tf.Tensor) -> Batch:
         """The batch of the samples at `indices [b]`, in that order."""
@@ -107,31 +102,7 @@ class Batch:
     def is_dense(self) -> bool:
         """Whether every leaf is an ordinary tensor."""
         parts = [self.x, self.y, self.sample_weight]
-        return not any(isinstance(leaf, _COMPOSITE) for leaf in leaves(parts))
-
-
-def take(leaf: Any, indices: tf.Tensor) -> Any:
-    """The rows of a dense, ragged or sparse leaf at `indices [b]`."""
-    if not isinstance(leaf, tf.SparseTensor):
-        return tf.gather(leaf, indices)
-    if indices.shape[0] != 1:
-        return tf.sparse.concat(
-            0, [take(leaf, indices[k : k + 1]) for k in range(indices.shape[0])]
-        )
-    rest = leaf.dense_shape[1:]
-    start = tf.concat([tf.cast(indices, tf.int64), tf.zeros_like(rest)], axis=0)
-    row = tf.sparse.slice(leaf, start, tf.concat([[1], rest], axis=0))
-    row.set_shape([1, *leaf.shape[1:]])
-    return row
-
-
-def _size(leaf: Any) -> int | tf.Tensor:
-    known = leaf.shape[0]
-    if known is not None:
-        return int(known)
-    if isinstance(leaf, tf.SparseTensor):
-        return tf.cast(leaf.dense_shape[0], tf.int32)
-    return tf.shape(leaf)[0] if isinstance(leaf, tf.Tensor) else leaf.nrows(tf.int32)
+        return not any(isinstance(leaf, COMPOSITE) for leaf in leaves(parts))
 
 
 def _different_sizes(sizes: dict[str, list[int]]) -> DataError:
@@ -143,32 +114,6 @@ def _different_sizes(sizes: dict[str, list[int]]) -> DataError:
     )
 
 
-def _to_tensor(leaf: Any) -> Any:
-    if isinstance(leaf, (tf.Tensor, *_COMPOSITE)):
-        return leaf
-    if isinstance(leaf, tf.Variable | keras.Variable):
-        return tf.convert_to_tensor(leaf)
-    array = np.asarray(leaf)
-    if array.dtype.kind in "US":
-        return tf.constant(array.astype(object))
-    if array.dtype.kind == "f":
-        array = array.astype(keras.config.floatx())
-    if array.dtype.kind == "O":
-        return _object_tensor(leaf, array)
-    return tf.convert_to_tensor(array)
-
-
-def _object_tensor(leaf: Any, array: np.ndarray) -> tf.Tensor:
-    try:
-        return tf.convert_to_tensor(leaf)
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            "A leaf of the batch is neither numbers nor strings of one shape. Pad the rows to one "
-            "length, or pass a tf.RaggedTensor. "
-            f"Received: {type(leaf).__name__} of shape {array.shape}."
-        ) from error
-
-
 def _refuse_data_sets(name: str, value: Any) -> None:
     data_set = isinstance(value, tf.data.Dataset | keras.utils.PyDataset | types.FunctionType)
     if data_set or hasattr(value, "__next__"):
@@ -177,19 +122,6 @@ def _refuse_data_sets(name: str, value: Any) -> None:
             "one, for example `x, y = next(iter(dataset))`. "
             f"Received: {name}={type(value).__name__}."
         )
-
-
-def _known_sizes(structure: Any) -> list[int]:
-    sizes = []
-    for leaf in leaves(structure):
-        if leaf.shape.rank == 0:
-            raise DataError(
-                "Every leaf of a batch needs a leading axis that counts the samples, also for a "
-                "batch of one: add it with `leaf[None]`. Received: a leaf of shape ()."
-            )
-        if leaf.shape.rank is not None and leaf.shape[0] is not None:
-            sizes.append(int(leaf.shape[0]))
-    return sizes
 
 
 def _one_or_all(sizes: list[int]) -> int | list[int]:

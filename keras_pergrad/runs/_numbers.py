@@ -11,7 +11,8 @@ import keras
 import tensorflow as tf
 
 from keras_pergrad.errors import DataError
-from keras_pergrad.runs._batch import Batch, leaves
+from keras_pergrad.runs._batch import Batch
+from keras_pergrad.runs._leaves import leaves
 from keras_pergrad.runs._terms import loss_of_keras
 
 _HOW = "as keras.layers.StringLookup does"

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.errors import UnsupportedError
+from keras_pergrad.runs._gamma import with_gamma_gradient
 from keras_pergrad.runs._recording import Recording
 
 
@@ -54,7 +55,7 @@ class Replay:
         value = self._recording.draws[self._draw]
         self._draw += 1
         value = self._row(_reachable(value), asked.shape)
-        return _with_gamma_gradient(value, asked.arguments)
+        return with_gamma_gradient(value, asked.arguments)
 
     def _row(self, value: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
         """The sample's entry of the axis that has one a sample; other axes are as they are.
@@ -138,30 +139,3 @@ def _different_noise(how: str) -> UnsupportedError:
         "tf.function of the model's own. engine='jacobian' runs the batch as it is. "
         f"Received: {how} noise for a sample alone."
     )
-
-
-def _with_gamma_gradient(value: tf.Tensor, arguments: dict) -> tf.Tensor:
-    """Lets the gradient of a gamma draw flow to its shape parameter, as the real operation does.
-
-    Implicit reparameterization, Figurnov et al. 2018 (1805.08498).
-    """
-    alpha = arguments.get("alpha")
-    if alpha is None:
-        return value
-
-    @tf.custom_gradient
-    def drawn(alpha):
-        def gradient(upstream):
-            slope = tf.raw_ops.RandomGammaGrad(
-                alpha=tf.broadcast_to(alpha, tf.shape(value)), sample=value
-            )
-            return _sum_to(upstream * slope, tf.shape(alpha))
-
-        return tf.identity(value), gradient
-
-    return drawn(tf.convert_to_tensor(alpha))
-
-
-def _sum_to(value: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    axes = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(value), s1=shape).r1
-    return tf.reshape(tf.reduce_sum(value, axes), shape)

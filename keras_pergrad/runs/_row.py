@@ -11,7 +11,7 @@ from keras_pergrad import _keras
 from keras_pergrad.errors import UnsupportedError
 from keras_pergrad.runs import _parts
 from keras_pergrad.runs._attributes import rows_of_attributes, tensors_held
-from keras_pergrad.runs._batch import leaves, map_leaves, take
+from keras_pergrad.runs._leaves import leaves, map_leaves, take
 from keras_pergrad.runs._tape import LossAndGradients
 from keras_pergrad.runs._terms import depending_on
 

@@ -11,7 +11,8 @@ import tensorflow as tf
 from keras_pergrad import _keras
 from keras_pergrad.runs import _parts
 from keras_pergrad.runs._attributes import attributes_kept
-from keras_pergrad.runs._batch import Batch, leaves, map_leaves
+from keras_pergrad.runs._batch import Batch
+from keras_pergrad.runs._leaves import leaves, map_leaves
 from keras_pergrad.runs._sandbox import Sandbox
 from keras_pergrad.runs._terms import owned
 
