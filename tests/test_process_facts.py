@@ -139,10 +139,45 @@ for settings in (
         np.testing.assert_allclose(plain_history[name], history[name], rtol=1e-10)
     assert set(history) == set(plain_history)
     assert model.equivalence_report.equivalent
+
+# On a replica every loss is Keras' own there, divided by the number of replicas.
+alone = pg.per_sample_gradients(model, x[:8], y[:8], of="own")
+batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+batch = next(iter(strategy.experimental_distribute_dataset(batches)))
+
+@tf.function
+def of_each_replica():
+    def found(batch):
+        g = pg.per_sample_gradients(model, *batch)
+        return g.losses, g.norms(), list(g.mean())
+    return strategy.run(found, args=(batch,))
+
+losses, norms, means = of_each_replica()
+for parts, whole in ((losses, alone.losses), (norms, alone.norms())):
+    found = 2 * np.concatenate([v.numpy() for v in strategy.experimental_local_results(parts)])
+    np.testing.assert_allclose(found, whole, rtol=1e-12)
+for part, whole in zip(means, alone.mean(), strict=True):
+    summed = strategy.reduce("SUM", part, axis=None)
+    np.testing.assert_allclose(summed, whole, rtol=1e-12, atol=1e-15)
+
+# A first batch that two replicas do not share evenly stops Keras itself, in its own words.
+said = []
+for settings in (None, pg.PerSample()):
+    with strategy.scope():
+        model = pg.PerGradSequential([keras.Input((3,)), layers.Dense(2)])
+        model.compile("sgd", "mse", per_sample=settings)
+    try:
+        model.fit(x[:7], y[:7], batch_size=8, verbose=0)
+    except tf.errors.InvalidArgumentError as error:
+        said.append(str(error))
+assert len(said) == 2 and said[0] == said[1] and "AddN" in said[0], said
 """
 
 
 def test_two_replicas_equal_plain_keras():
-    """`compute_loss` is divided by the number of replicas, and logs are averaged over them."""
+    """`compute_loss` is divided by the number of replicas, and logs are averaged over them.
+
+    So are losses and norms on a replica; their means add up to the gradient of the whole batch.
+    """
     result = run_code(COMMON + REPLICAS)
     assert result.returncode == 0, result.stderr[-3000:]
