@@ -1,10 +1,12 @@
 """Engines with a planted fault, to see whether a check notices."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
+from unittest import mock
 
+import keras
 import tensorflow as tf
-from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from keras_pergrad.engines import Engine, get_engine
 from keras_pergrad.gradients import Block, Blocks, Materialized
@@ -110,24 +112,29 @@ class FirstUse(Engine):
 
 
 class _FirstUse(Run):
-    def _gradients(self, loss_of, scale):
-        def once():
-            _answer_once(get_stateless_scope(), self.variables)
-            return loss_of()
+    def sample(self, index, *, unroll):
+        with _answering_once(self.variables):
+            return super().sample(index, unroll=unroll)
 
-        return super()._gradients(once, scale)
+    def row(self, index, *, unroll):
+        with _answering_once(self.variables):
+            return super().row(index, unroll=unroll)
 
 
-def _answer_once(scope, variables) -> None:
-    """Makes a scope answer a constant from the second time on that a weight is read in it."""
-    weights, answer, seen = set(map(id, variables)), scope.get_current_value, set()
+@contextlib.contextmanager
+def _answering_once(variables):
+    """Makes scopes answer a constant from the second time on that a weight is read in one."""
+    weights, seen = set(map(id, variables)), set()
+    answer = keras.StatelessScope.get_current_value
 
-    def value_of(variable):
-        value, again = answer(variable), id(variable) in seen
-        seen.add(id(variable))
+    def value_of(scope, variable):
+        value, reading = answer(scope, variable), (id(scope), id(variable))
+        again = reading in seen
+        seen.add(reading)
         return tf.stop_gradient(value) if again and id(variable) in weights else value
 
-    scope.get_current_value = value_of
+    with mock.patch.object(keras.StatelessScope, "get_current_value", value_of):
+        yield
 
 
 class WrongDivisor(Engine):
