@@ -1,7 +1,8 @@
 """One batch run through one model, and what any sample of it does by itself.
 
 `Run` is what engines are given. It holds the values of all variables *before* the batch was run,
-and the recording of the run, so that a part of it can be run again, any time, without a trace.
+and the recording of the run, so that a part of it can be run again, any time, without a trace. Each way of doing that is a file
+beside this one.
 """
 
 from __future__ import annotations
