@@ -50,7 +50,7 @@ def added_losses(model: keras.Model) -> list[tf.Tensor]:
 
 
 def loss_objects(model: keras.Model) -> list[keras.Loss]:
-    """The losses that `compile` resolved, one an output."""
+    """The losses that `compile` resolved: all of them as one, and then one an output."""
     compiled = model._compile_loss
     if compiled is None:
         return []
