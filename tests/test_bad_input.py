@@ -9,6 +9,7 @@ from keras import layers, ops
 import keras_pergrad as pg
 from tests import oracle
 from tests.problems import by_name, compiled, floats
+from tests.samples import expect_exact, materialized
 
 ENGINES = ("loop", "vectorized", "jacobian", "factored")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
@@ -20,11 +21,6 @@ def _dense(loss="mse") -> keras.Model:
 
 def _sequence() -> keras.Model:
     return compiled(keras.Sequential([keras.Input((4, 3)), layers.Dense(2)]))
-
-
-def _rows(model, *batch, **options) -> list[np.ndarray]:
-    found = pg.per_sample_gradients(model, *batch, **options).materialize()
-    return [np.asarray(value) for value in found.values()]
 
 
 @each_engine
@@ -92,9 +88,9 @@ def test_an_empty_batch_where_the_size_is_not_known_while_tracing(engine):
 @pytest.mark.parametrize("of", ["own", "contribution"])
 def test_a_sample_with_nan_leaves_the_others_exact(engine, poison, of):
     model, x, y = _dense(), floats(4, 3, seed=1), floats(4, 2, seed=2)
-    clean = _rows(model, x, y, engine=engine, of=of)
+    clean = materialized(model, x, y, engine=engine, of=of)
     x[2] = poison
-    for before, after in zip(clean, _rows(model, x, y, engine=engine, of=of), strict=True):
+    for before, after in zip(clean, materialized(model, x, y, engine=engine, of=of), strict=True):
         np.testing.assert_array_equal(before[[0, 1, 3]], after[[0, 1, 3]])
         assert not np.isfinite(after[2]).all()
 
@@ -146,7 +142,7 @@ def test_a_loss_that_ignores_the_samples(engine):
     g = pg.per_sample_gradients(model, x, engine=engine)
     expected = oracle.batch_gradient(model, x, None)
     found = [np.asarray(m + r) for m, r in zip(g.mean(), g.batch_term, strict=True)]
-    assert oracle.largest_difference(found, expected) <= 1e-5 * oracle.global_norm(expected)
+    expect_exact(found, expected)
 
 
 @each_engine
@@ -177,8 +173,8 @@ def test_string_inputs_are_exact(engine):
     y = floats(3, 2)
     model = _strings()
     expected = oracle.own_gradients(model, x, y)
-    found = _rows(model, x, y, engine=engine, of="own")
-    assert oracle.largest_difference(found, expected) <= 1e-5 * oracle.global_norm(expected)
+    found = materialized(model, x, y, engine=engine, of="own")
+    expect_exact(found, expected)
 
 
 def test_sparse_inputs():
@@ -186,8 +182,8 @@ def test_sparse_inputs():
     dense[:, 1] = 0
     x, y, model = tf.sparse.from_dense(dense), floats(4, 2, seed=2), _dense()
     expected = oracle.own_gradients(model, dense, y)
-    found = _rows(model, x, y, engine="loop", of="own")
-    assert oracle.largest_difference(found, expected) <= 1e-5 * oracle.global_norm(expected)
+    found = materialized(model, x, y, engine="loop", of="own")
+    expect_exact(found, expected)
     with pytest.raises(pg.UnsupportedError, match="loop"):
         pg.per_sample_gradients(model, x, y, engine="vectorized").mean()
 
@@ -209,7 +205,7 @@ def test_ragged_inputs():
     model = compiled(keras.Model(start, MeanOfRows()(start)))
     y = np.zeros((3, 1), "float32")
     means = np.array([1.5, 3.0, 5.0])
-    [found] = _rows(model, x, y, engine="loop", of="own")
+    [found] = materialized(model, x, y, engine="loop", of="own")
     # (s m)² has the derivative 2 s m² at s = 1; float32 rounding of three-digit numbers.
     np.testing.assert_allclose(found, 2 * means**2, rtol=1e-6)
     with pytest.raises(pg.UnsupportedError, match="loop"):
@@ -301,7 +297,7 @@ def test_losses_of_any_shape_add_up(loss, engine):
     expected = oracle.batch_gradient(model, *batch)
     g = pg.per_sample_gradients(model, *batch, engine=engine)
     found = [np.asarray(m + r) for m, r in zip(g.mean(), g.batch_term, strict=True)]
-    assert oracle.largest_difference(found, expected) <= 1e-5 * oracle.global_norm(expected)
+    expect_exact(found, expected)
 
 
 @each_engine

@@ -11,21 +11,13 @@ from keras import layers, ops
 import keras_pergrad as pg
 from keras_pergrad.runs import trained_variables
 from tests import oracle
-from tests.cases import TOLERANCE, make_case
+from tests.cases import make_case
 from tests.problems import by_name, by_tag, compiled, floats, images
+from tests.samples import expect_exact, materialized, relative_error
 
 ENGINES = ("loop", "vectorized", "jacobian", "factored")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 OWN_NOISE = by_tag("noise", without=("own_terms", "batch_noise"))
-
-
-def _rows(model, *batch, **options) -> list[np.ndarray]:
-    found = pg.per_sample_gradients(model, *batch, **options).materialize()
-    return [np.asarray(value) for value in found.values()]
-
-
-def _error(found, expected) -> float:
-    return oracle.largest_difference(found, expected) / oracle.global_norm(expected)
 
 
 @pytest.mark.parametrize(
@@ -39,11 +31,11 @@ def test_equal_samples_get_unequal_noise(problem):
     """A vectorized loop gives all samples row 0 of the draw, so equal samples equal gradients."""
     case = make_case(problem)
     same = np.repeat(case.x[:1], 12, axis=0), np.repeat(case.y[:1], 12, axis=0)
-    rows = _rows(case.model, *same, engine="vectorized")
+    rows = materialized(case.model, *same, engine="vectorized")
     assert any(np.any(g != g[:1]) for g in rows)
     parts = pg.per_sample_gradients(case.model, *same, engine="vectorized").mean()
     expected = oracle.batch_gradient(case.model, *same)
-    assert _error([np.asarray(p) for p in parts], expected) <= TOLERANCE["float32"]
+    expect_exact([np.asarray(p) for p in parts], expected)
 
 
 @keras.saving.register_keras_serializable("keras_pergrad_tests")
@@ -108,15 +100,15 @@ def test_the_same_in_a_compiled_function(name, jit_compile):
 
     found = [g.numpy() for g in rows(tf.constant(case.x), tf.constant(case.y))]
     expected = oracle.contributions_by_weight(case.model, *case.batch)
-    assert _error(found, expected) <= TOLERANCE["float32"]
+    expect_exact(found, expected)
 
 
 def test_grouped_convolution_in_the_jacobian(float64):
     """TensorFlow's own `tape.jacobian` is off by 100 % here."""
     case = make_case(by_name("conv2d_groups"))
-    found = _rows(case.model, *case.batch, engine="jacobian")
+    found = materialized(case.model, *case.batch, engine="jacobian")
     expected = oracle.contributions_by_weight(case.model, *case.batch)
-    assert _error(found, expected) <= TOLERANCE["float64"]
+    expect_exact(found, expected, "float64")
 
 
 @pytest.mark.parametrize("name", ["conv2d", "depthwise_conv2d_strides", "conv3d", "lstm"])
@@ -141,7 +133,7 @@ def test_spectral_normalization_is_differentiated_where_keras_does(float64):
     g = pg.per_sample_gradients(case.model, *case.batch)
     found = [np.asarray(m) for m in g.mean()]
     expected = oracle.batch_gradient(case.model, *case.batch)
-    assert _error(found, expected) <= TOLERANCE["float64"]
+    expect_exact(found, expected, "float64")
     np.testing.assert_array_equal(case.model.layers[1].layer.kernel.numpy(), kernel)
 
 
@@ -178,10 +170,10 @@ def test_tiny_gradients_in_float16_do_not_underflow():
         return compiled(keras.Sequential(chain), lambda y, p: 1e-7 * ops.square(y - p))
 
     batch = floats(8, 3, seed=1), floats(8, 2, seed=2)
-    half = _rows(build("mixed_float16"), *batch)
-    full = _rows(build("float32"), *batch)
+    half = materialized(build("mixed_float16"), *batch)
+    full = materialized(build("float32"), *batch)
     # A float16 has 11 bits; the error of a few operations is below 1 %.
-    assert _error(half, full) <= 1e-2
+    assert relative_error(half, full) <= 1e-2
 
 
 def _flattened(time_major: bool) -> keras.Model:
@@ -205,11 +197,11 @@ def test_noise_with_samples_and_positions_in_one_axis(engine, time_major, of):
     model, batch = _flattened(time_major), (floats(4, 3, 2, seed=1), floats(4, 3, 4, seed=2))
     if engine in ("loop", "vectorized") or (engine, of) == ("factored", "own"):
         with pytest.raises(pg.UnsupportedError, match="engine='jacobian'"):
-            _rows(model, *batch, engine=engine, of=of)
+            materialized(model, *batch, engine=engine, of=of)
         return
     expected = oracle.contributions_by_weight(model, *batch)
-    found = _rows(model, *batch, engine=engine, of=of)
-    assert _error(found, expected) <= TOLERANCE["float32"]
+    found = materialized(model, *batch, engine=engine, of=of)
+    expect_exact(found, expected)
 
 
 @pytest.mark.parametrize("name", ["random_flip", "random_erasing", "random_contrast"])
@@ -218,7 +210,7 @@ def test_augmentation_is_the_batchs_own(name):
     x = images(5, 6, 6, 3, seed=9)
     y = floats(5, 50, seed=9)
     found = [np.asarray(m) for m in pg.per_sample_gradients(case.model, x, y).mean()]
-    assert _error(found, oracle.batch_gradient(case.model, x, y)) <= TOLERANCE["float32"]
+    expect_exact(found, oracle.batch_gradient(case.model, x, y))
 
 
 def _counted() -> tuple[keras.Model, list]:

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("make", [dense, noisy])
 @pytest.mark.parametrize("per_sample", ["off", RECORD], ids=["off", "measured"])
 def test_bit_equal_to_plain_keras(make, per_sample, way):
-    """Rows 10 to 13, 23, 26 to 28. Without XLA: Keras refuses it under op determinism."""
+    """Without XLA: Keras refuses it under op determinism."""
     options = {"optimizer": "adam", "metrics": ["mae"], "weighted_metrics": ["mse"], **way}
     plain, measured = trained(make, None, **options), trained(make, per_sample, **options)
     expect_bit_equal(plain, measured)
@@ -79,14 +79,14 @@ OPTIMIZERS = {
     ],
 )
 def test_optimizers(optimizer):
-    """Row 14: what the optimizer does after the measurement is untouched."""
+    """What the optimizer does after the measurement is untouched."""
     plain = trained(noisy, None, optimizer=optimizer())
     expect_bit_equal(plain, trained(noisy, RECORD, optimizer=optimizer()))
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(policy):
-    """Rows 15 and 16. Keras itself cannot add an activity regularizer in float16."""
+    """Keras itself cannot add an activity regularizer in float16."""
     plain = trained(_in_policy(policy, sampling), None, optimizer="adam")
     expect_bit_equal(plain, trained(_in_policy(policy, sampling), RECORD, optimizer="adam"))
     settings = pg.PerSample(check="always")
@@ -138,7 +138,7 @@ FORMS = {
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 @pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
 def test_forms_of_data(form):
-    """Row 18: all give the numbers of the arrays."""
+    """All give the numbers of the arrays."""
     expected = trained(dense, None, fit=FORMS["arrays"], optimizer="sgd")
     found = trained(dense, pg.PerSample(check="always"), fit=form, optimizer="sgd")
     np.testing.assert_array_equal(found[1]["loss"], expected[1]["loss"])
@@ -193,7 +193,7 @@ def test_nested_inputs_and_outputs():
 
 
 def test_validation_callbacks_and_history():
-    """Rows 20 to 22: no key is added, nothing leaks into validation, floats reach callbacks."""
+    """No key is added, nothing leaks into validation, floats reach callbacks."""
     heard = []
     hear = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: heard.append(logs))
 
@@ -212,7 +212,6 @@ def test_validation_callbacks_and_history():
 
 
 def test_train_on_batch_evaluate_and_predict():
-    """Row 29."""
 
     def fit(model):
         x, y, _ = data()

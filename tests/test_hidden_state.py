@@ -8,6 +8,7 @@ from keras import layers, ops
 import keras_pergrad as pg
 from tests import oracle
 from tests.problems import compiled, floats
+from tests.samples import expect_exact, materialized
 from tests.twins import data, expect_close, trained
 
 ENGINES = ("loop", "vectorized", "jacobian", "factored")
@@ -122,10 +123,7 @@ def test_what_call_keeps_is_cut_to_the_sample_or_refused(place, engine):
             pg.per_sample_gradients(model, X, Y, engine=engine).norms()
         return
     expected = oracle.own_gradients(model, X, Y)
-    rows = pg.per_sample_gradients(model, X, Y, engine=engine, of="own").materialize()
-    found = [np.asarray(value) for value in rows.values()]
-    # float32: a hundred roundings.
-    assert oracle.largest_difference(found, expected) <= 1e-5 * oracle.global_norm(expected)
+    expect_exact(materialized(model, X, Y, engine=engine, of="own"), expected)
 
 
 @pytest.mark.parametrize("size", [3, 5], ids=["as_many_rows_as_samples", "other"])

@@ -11,22 +11,13 @@ from keras import layers
 import keras_pergrad as pg
 from keras_pergrad.aggregators import Mean
 from tests import oracle
-from tests.cases import TOLERANCE, make_case
+from tests.cases import make_case
 from tests.problems import by_name, compiled, floats
+from tests.samples import expect_exact, materialized
 from tests.twins import dense, expect_close, trained
 
 ENGINES = ("loop", "vectorized", "jacobian", "factored")
 each_engine = pytest.mark.parametrize("engine", ENGINES)
-
-
-def _rows(model, *batch, **options) -> list[np.ndarray]:
-    found = pg.per_sample_gradients(model, *batch, **options).materialize()
-    return [np.asarray(value) for value in found.values()]
-
-
-def _expect_close(found, expected, dtype="float32") -> None:
-    error = oracle.largest_difference(found, expected) / oracle.global_norm(expected)
-    assert error <= TOLERANCE[dtype], f"relative error {error:.2e}"
 
 
 def _two_modes() -> keras.Model:
@@ -56,10 +47,10 @@ def test_at_inference_nothing_drops_out_and_the_moving_statistics_count(float64,
     model, (x, y) = _two_modes(), (floats(4, 3, seed=1), floats(4, 2, seed=2))
     expected = _at_inference(model, x, y)
     with oracle.expect_unchanged(model):
-        found = _rows(model, x, y, engine=engine, of=of, training=False)
-    _expect_close(found, expected, "float64")
+        found = materialized(model, x, y, engine=engine, of=of, training=False)
+    expect_exact(found, expected, "float64")
     if of == "own":
-        trained = _rows(model, x, y, engine=engine, of=of)
+        trained = materialized(model, x, y, engine=engine, of=of)
         assert oracle.largest_difference(trained, expected) > 0.1 * oracle.global_norm(expected)
 
 
@@ -87,7 +78,7 @@ def test_noise_of_tensorflows_own_by_hand(engine):
     assert len(np.unique(g.norms().numpy())) == 6
     tf.random.set_seed(1)
     expected = oracle.batch_gradient(model, *batch)
-    _expect_close([np.asarray(mean) for mean in g.mean()], expected)
+    expect_exact([np.asarray(mean) for mean in g.mean()], expected)
     report = pg.check_equivalence(model, *batch, engine=engine)
     assert report.equivalent and report.max_relative_error < 1e-5
 

@@ -1,15 +1,14 @@
 """Operations that are hard to vectorize or to differentiate: exact, or refused in our words."""
 
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, ops
 
 import keras_pergrad as pg
 from tests import oracle
-from tests.cases import TOLERANCE
 from tests.problems import compiled, floats
+from tests.samples import expect_exact, materialized
 
 ENGINES = ("loop", "vectorized", "jacobian", "factored")
 
@@ -148,7 +147,4 @@ def test_exact_or_refused(name, engine):
             pg.per_sample_gradients(model, *batch, engine=engine, of="own").materialize()
         return
     expected = oracle.own_gradients(model, *batch)
-    g = pg.per_sample_gradients(model, *batch, engine=engine, of="own").materialize()
-    found = [np.asarray(value) for value in g.values()]
-    error = oracle.largest_difference(found, expected) / oracle.global_norm(expected)
-    assert error <= TOLERANCE["float32"]
+    expect_exact(materialized(model, *batch, engine=engine, of="own"), expected)

@@ -1,28 +1,23 @@
 """The planted engines plant what their names say, so that finding them proves something."""
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_pergrad as pg
 from tests import oracle, planted
-from tests.cases import TOLERANCE, make_case
+from tests.cases import make_case
 from tests.problems import by_name
+from tests.samples import expect_exact, materialized
 
 SHARED = ("dense_called_twice", "dense_on_two_inputs", "tied_transposed_kernel")
-
-
-def _rows(case, engine) -> list[np.ndarray]:
-    found = pg.per_sample_gradients(case.model, *case.batch, engine=engine, of="own")
-    return [np.asarray(value) for value in found.materialize().values()]
 
 
 @pytest.mark.parametrize("name", ["dense", "conv2d"])
 def test_the_first_use_of_weights_that_are_used_once_is_all_of_them(float64, name):
     case = make_case(by_name(name))
     expected = oracle.own_gradients(case.model, *case.batch)
-    error = oracle.largest_difference(_rows(case, planted.FirstUse()), expected)
-    assert error <= TOLERANCE["float64"] * oracle.global_norm(expected)
+    found = materialized(case.model, *case.batch, engine=planted.FirstUse(), of="own")
+    expect_exact(found, expected, "float64")
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -36,7 +31,8 @@ def test_the_first_use_is_one_of_two(float64):
     """With the second call's weights held constant by hand, plain Keras gives the same."""
     case = make_case(by_name("dense_called_twice"))
     [shared] = [layer for layer in case.model.layers if layer.weights]
-    found, call, calls = _rows(case, planted.FirstUse()), shared.call, []
+    found = materialized(case.model, *case.batch, engine=planted.FirstUse(), of="own")
+    call, calls = shared.call, []
 
     def first_only(inputs, training=None):
         calls.append(inputs)
@@ -47,5 +43,4 @@ def test_the_first_use_is_one_of_two(float64):
 
     shared.call = first_only
     expected = oracle.own_gradients(case.model, *case.batch)
-    error = oracle.largest_difference(found, expected)
-    assert error <= TOLERANCE["float64"] * oracle.global_norm(expected)
+    expect_exact(found, expected, "float64")

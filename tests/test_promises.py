@@ -11,24 +11,14 @@ from keras import layers, ops
 
 import keras_pergrad as pg
 from tests import oracle
-from tests.cases import TOLERANCE
 from tests.problems import compiled, floats
+from tests.samples import expect_exact, materialized
 from tests.twins import BATCH, data, dense, expect_bit_equal, trained
 
 slow = pytest.mark.slow
 ALWAYS = pg.PerSample(check="always")
 # What Keras itself says when it copies through its saving.
 copied_by_keras = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-
-def _rows(model, *batch, **options) -> list[np.ndarray]:
-    found = pg.per_sample_gradients(model, *batch, **options).materialize()
-    return [np.asarray(value) for value in found.values()]
-
-
-def _expect_close(found, expected, dtype="float32") -> None:
-    error = oracle.largest_difference(found, expected) / oracle.global_norm(expected)
-    assert error <= TOLERANCE[dtype], f"relative error {error:.2e}"
 
 
 class Noise(layers.Layer):
@@ -74,12 +64,12 @@ def test_noise_is_replayed_exactly(name):
         keras.Sequential([keras.Input((3,)), layers.Dense(4), Noise(DRAWS[name]), layers.Dense(2)])
     )
     same = np.repeat(floats(1, 3, seed=1), 5, axis=0), np.repeat(floats(1, 2, seed=2), 5, axis=0)
-    by_loop = _rows(model, *same, engine="loop", of="own")
+    by_loop = materialized(model, *same, engine="loop", of="own")
     vectorized = pg.per_sample_gradients(model, *same, engine="vectorized", of="own")
-    _expect_close([np.asarray(v) for v in vectorized.materialize().values()], by_loop)
+    expect_exact([np.asarray(v) for v in vectorized.materialize().values()], by_loop)
     # The oracle draws the batch's noise in plain Keras: both engines could be wrong alike.
     batch = oracle.batch_gradient(model, *same)
-    _expect_close([np.asarray(mean) for mean in vectorized.mean()], batch)
+    expect_exact([np.asarray(mean) for mean in vectorized.mean()], batch)
     assert any(np.any(g != g[:1]) for g in by_loop), "equal samples drew equal noise"
     assert pg.check_equivalence(model, *same).equivalent
 
@@ -91,8 +81,8 @@ def test_labels_for_one_output_of_two(engine):
     outputs = {"a": layers.Dense(2, name="a")(hidden), "b": layers.Dense(1, name="b")(hidden)}
     model = compiled(keras.Model(start, outputs), {"a": "mse", "b": None})
     batch = floats(4, 3, seed=1), {"a": floats(4, 2, seed=2)}
-    _expect_close(
-        _rows(model, *batch, engine=engine, of="own"), oracle.own_gradients(model, *batch)
+    expect_exact(
+        materialized(model, *batch, engine=engine, of="own"), oracle.own_gradients(model, *batch)
     )
     report = pg.check_equivalence(model, *batch, engine=engine)
     assert report.equivalent

@@ -55,7 +55,7 @@ def loss_given(model: keras.Model) -> Any:
 
 
 def loss_objects(model: keras.Model) -> list[keras.Loss]:
-    """The losses that `compile` resolved, one an output."""
+    """The losses that `compile` resolved: all of them as one, and then one an output."""
     compiled = model._compile_loss
     if compiled is None:
         return []

@@ -2,6 +2,7 @@
 
 `Run` is what engines are given. It holds the values of all variables *before* the batch was run,
 and the recording of the run, so that a part of it can be run again, any time, without a trace.
+Each way of doing that is a file beside this one.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ class Run:
     def is_opaque(self) -> bool:
         """Whether the user's code reduces the loss over samples where Keras cannot be asked how."""
         terms = zip(self.terms, self.free_terms, strict=True)
-        silent = len(self.recording.divisors) < max(0, len(_keras.loss_objects(self.model)) - 1)
+        _, *of_outputs = _keras.loss_objects(self.model) or [None]
+        silent = len(self.recording.divisors) < len(of_outputs)
         return (
             silent
             or overrides_compute_loss(self.model)

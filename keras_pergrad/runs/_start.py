@@ -36,7 +36,7 @@ def start(
         batch: the batch.
         of: `"contribution"` or `"own"`.
         training: the `training` argument of the model's call.
-        double: whether the weights are read as float64, inside `computingin_float64`.
+        double: whether the weights are read as float64, inside `computing_in_float64`.
 
     Raises:
         PerGradError: the model is not built, has no loss or no trainable weights.

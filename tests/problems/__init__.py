@@ -9,6 +9,8 @@ from tests.problems import (
     layers_other,
     layers_recurrent,
     losses,
+    losses_terms,
+    losses_weighted,
 )
 from tests.problems._base import Batch, Problem, compiled, floats, images, stack, whole
 
@@ -20,6 +22,8 @@ PROBLEMS: tuple[Problem, ...] = (
     *layers_normalization.PROBLEMS,
     *layers_other.PROBLEMS,
     *losses.PROBLEMS,
+    *losses_weighted.PROBLEMS,
+    *losses_terms.PROBLEMS,
     *kinds.PROBLEMS,
 )
 
