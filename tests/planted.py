@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_pergrad.engines import Engine, get_engine
-from keras_pergrad.gradients import Block, Blocks, Materialized
+from keras_pergrad.gradients import Block, Blocks, Mapped, Materialized
 from keras_pergrad.runs import Run
 
 Change = Callable[[list[tf.Tensor], tf.Tensor], list[tf.Tensor]]
@@ -29,27 +29,11 @@ class Planted(Engine):
         self.definition = self._engine.definition
 
     def blocks(self, run, memory_budget):
-        return _Changed(self._engine.blocks(run, memory_budget), self._change)
+        return Mapped(self._engine.blocks(run, memory_budget), self._planted)
 
-
-class _Changed(Blocks):
-    def __init__(self, blocks: Blocks, change: Change):
-        self._blocks = blocks
-        self._changes = change
-        self.size = blocks.size
-
-    def at(self, indices):
-        return self._change(self._blocks.at(indices))
-
-    def total(self, function):
-        return self._blocks.total(lambda block: function(self._change(block)))
-
-    def each(self, function):
-        return self._blocks.each(lambda block: function(self._change(block)))
-
-    def _change(self, block: Block) -> Block:
+    def _planted(self, block: Block) -> Block:
         gradients = [factor.materialize() for factor in block.factors]
-        changed = self._changes(gradients, block.indices)
+        changed = self._change(gradients, block.indices)
         return Block(block.indices, lambda: block.losses, [Materialized(each) for each in changed])
 
 

@@ -60,7 +60,7 @@ FACTORS = {
     "moved axes": lambda: Viewed(_product(2, 4, 6), View((3, 2, 4), (2, 0, 1), (4, 6))),
     "negated": lambda: Viewed(_product(2, 4, 3), View.reshape((12,), (4, 3)), -1),
     "tied": _tied,
-    "scaled": lambda: times(tf.constant(-2.0), times(tf.constant(1.5), _product(2, 4, 3))),
+    "scaled": lambda: times(tf.constant(-0.5), times(tf.constant(1.5), _product(2, 4, 3))),
 }
 each_factor = pytest.mark.parametrize("make", FACTORS.values(), ids=list(FACTORS))
 pytestmark = pytest.mark.usefixtures("float64")
@@ -78,6 +78,7 @@ def test_all_questions(make):
     _expect(factor.squared_norms(), rows.squared_norms())
     _expect(factor.weighted_sum(None), rows.weighted_sum(None))
     _expect(factor.weighted_sum(weights), rows.weighted_sum(weights))
+    _expect(factor.weighted_sum(tf.range(B)), rows.weighted_sum(tf.range(B)))
     _expect(factor.dot(vector), rows.dot(vector))
     _expect(factor.gram(factor), rows.gram(rows))
     _expect(factor.gram(rows), rows.gram(rows))

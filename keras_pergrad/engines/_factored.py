@@ -96,7 +96,7 @@ def _with_fallbacks(plan: Plan, memory_budget: int) -> Blocks:
         one_by_one = dataclasses.replace(run, variables=variables)
         blocks = beside(kept, _written_out(one_by_one, plan.interacts, memory_budget), missing)
     blocks.are_shares, blocks.interacts = True, plan.interacts
-    blocks.expected = plan.expected_sums()
+    blocks.expected = plan.expected()
     blocks.held = [_held(plan, k) for k in range(len(run.variables))]
     return blocks
 
@@ -147,6 +147,6 @@ def _held(plan: Plan, k: int) -> Held:
         size = weight.shape.num_elements() * weight.dtype.size
         return Held((), "materialized", size, f"not factored: {plan.fallbacks[k]}")
     factor = plan.factors[k]
-    sizes = [t.shape[1:].num_elements() for t in tensors_of(factor)]
-    size = sum((n or 0) * t.dtype.size for n, t in zip(sizes, tensors_of(factor), strict=True))
+    of_samples = [tensor for tensor in tensors_of(factor) if tensor.shape.rank]
+    size = sum((t.shape[1:].num_elements() or 0) * t.dtype.size for t in of_samples)
     return Held(plan.operations[k], factor.form, size)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import tensorflow as tf
 
 from keras_pergrad.engines._trace import gist
-from keras_pergrad.gradients import Factor, Nothing, summed, tensors_of, times, with_tensors
+from keras_pergrad.gradients import Factor, Nothing, Total, summed, tensors_of, times, with_tensors
 from keras_pergrad.runs import Observer, Run
 from keras_pergrad.sites import (
     Layouts,
@@ -83,13 +83,13 @@ class Plan(Observer):
         self.totals, rest = list(tensors[:count]), list(tensors[count:])
         self.factors = {k: with_tensors(f, rest) for k, f in self.factors.items()}
 
-    def expected_sums(self) -> list[tf.Tensor]:
+    def expected(self) -> Total:
         """`Σ_i g_i` of each weight, by the tape."""
-        totals, number = self.totals, self._times()
+        totals = self.totals
         if self.observed:  # the real scalar has the terms that no sample owns
             terms = self.run.batch_term()
             totals = [t - tf.cast(r, t.dtype) for t, r in zip(totals, terms, strict=True)]
-        return totals if number is None else [t * tf.cast(number, t.dtype) for t in totals]
+        return Total(totals, self._times())
 
     def note_interaction(self, where: str) -> None:
         """Remarks that the samples interact, or that it cannot be ruled out."""
@@ -107,13 +107,15 @@ class Plan(Observer):
     # --- from sites to factors ---
 
     def _read(self) -> None:
-        rest = self.gradients
+        number, rest = self._number(), self.gradients
         for k, here in enumerate(self._sites):
             found, rest = rest[: len(here)], rest[len(here) :]
             if k not in self.fallbacks:
-                self._read_one(k, here, found)
+                self._read_one(k, here, found, number)
 
-    def _read_one(self, k: int, sites: list[Site], gradients: list[tf.Tensor]) -> None:
+    def _read_one(
+        self, k: int, sites: list[Site], gradients: list[tf.Tensor], number: tf.Tensor
+    ) -> None:
         weight = self.run.weights[k]
         try:
             met = [site.output for site in sites]
@@ -123,27 +125,21 @@ class Plan(Observer):
             return
         if not parts:
             parts = [Nothing(tf.zeros([self.run.size], weight.dtype), tuple(weight.shape))]
-        number = self._number()
-        self.factors[k] = summed(parts) if number is None else times(number, summed(parts))
+        self.factors[k] = times(number, summed(parts))
         self.operations[k] = tuple(site.operation.type for site in sites)
 
-    def _number(self) -> tf.Tensor | None:
+    def _number(self) -> tf.Tensor:
         """What turns the gradients at the sites into those of the samples."""
         number = self._times()
-        if self.scale is None:
-            return number
-        one = tf.ones((), self.scale.dtype)
-        return (one if number is None else tf.cast(number, one.dtype)) / self.scale
+        return number if self.scale is None else number / tf.cast(self.scale, number.dtype)
 
-    def _times(self) -> tf.Tensor | None:
+    def _times(self) -> tf.Tensor:
         """What a sample's part of the scalar's gradient is multiplied by.
 
         A contribution is `B ∇c_i`. For own gradients the scalar is the sum of the samples' losses,
         unless the user's own code reduces it.
         """
-        if self.run.sums_own_losses:
-            return None
-        return tf.convert_to_tensor(self.run.size)
+        return tf.cast(1 if self.run.sums_own_losses else self.run.size, tf.float64)
 
     # --- from traces to sites ---
 

@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_pergrad.gradients import Block, Blocks, times
+from keras_pergrad.gradients import Block, Blocks, Mapped, times
 
 
-class ScaledBlocks(Blocks):
-    """Blocks times a factor that is known once all losses are."""
+def scaled_blocks(blocks: Blocks, number: tf.Tensor) -> Blocks:
+    """Blocks times a scalar, which may be known once all losses are."""
 
-    def __init__(self, blocks: Blocks, factor: tf.Tensor):
-        self._blocks = blocks
-        self._factor = factor
-        self.size, self.held, self.interacts = blocks.size, blocks.held, blocks.interacts
-        self.expected = [each * tf.cast(factor, each.dtype) for each in blocks.expected]
-
-    def __str__(self) -> str:
-        return str(self._blocks)
-
-    def at(self, indices):
-        return self._scale(self._blocks.at(indices))
-
-    def total(self, function):
-        return self._blocks.total(lambda block: function(self._scale(block)))
-
-    def each(self, function):
-        return self._blocks.each(lambda block: function(self._scale(block)))
-
-    def _scale(self, block: Block) -> Block:
-        factors = [times(self._factor, factor) for factor in block.factors]
+    def scale(block: Block) -> Block:
+        factors = [times(number, factor) for factor in block.factors]
 
         def losses() -> tf.Tensor:
-            return block.losses * tf.cast(self._factor, block.losses.dtype)
+            return block.losses * tf.cast(number, block.losses.dtype)
 
         return Block(block.indices, losses, factors)
+
+    scaled = Mapped(blocks, scale)
+    scaled.expected = None if blocks.expected is None else blocks.expected.times(number)
+    return scaled

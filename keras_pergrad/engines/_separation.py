@@ -15,7 +15,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_pergrad.engines._refusal import no_contributions
-from keras_pergrad.engines._scaled import ScaledBlocks
+from keras_pergrad.engines._scaled import scaled_blocks
 from keras_pergrad.engines._sums import RTOL, double, squared_norms, summed
 from keras_pergrad.errors import SeparationError
 from keras_pergrad.gradients import Blocks
@@ -55,7 +55,7 @@ class Separation:
         stop = tf.debugging.Assert(~self.failed, [str(self.refusal)])
         with tf.control_dependencies([] if stop is None else [stop]):
             one = tf.where(self.failed, tf.constant(_NAN, tf.float64), tf.ones((), tf.float64))
-        return ScaledBlocks(self.blocks, one)
+        return scaled_blocks(self.blocks, one)
 
 
 def separate(blocks: Blocks, run: Run, engine: str) -> Separation:
@@ -75,7 +75,7 @@ def separate(blocks: Blocks, run: Run, engine: str) -> Separation:
     known = ~tf.math.is_nan(factor)
     why = not tf.executing_eagerly() or bool(finite), tf.executing_eagerly() and bool(ambiguous)
     refusal = no_contributions(run, engine, finite=why[0], ambiguous=why[1])
-    scaled = ScaledBlocks(blocks, factor) if run.is_opaque else blocks
+    scaled = scaled_blocks(blocks, factor) if run.is_opaque else blocks
     return Separation(scaled, known, ~known & finite, refusal)
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_pergrad.engines._loop import one_by_one
 from keras_pergrad.engines._refusal import no_contributions
 from keras_pergrad.engines._remembered import Remembered
-from keras_pergrad.engines._scaled import ScaledBlocks
+from keras_pergrad.engines._scaled import scaled_blocks
 from keras_pergrad.engines._separation import Separation
 from keras_pergrad.engines._sums import RTOL, double, squared_norms, summed
 from keras_pergrad.gradients import Blocks
@@ -51,7 +51,7 @@ def separate_shares(blocks: Blocks, run: Run, engine: str) -> Separation:
     found = tf.cond(tf.equal(before, _NOT_ASKED), ask, lambda: before)
     failed = tf.equal(found, _ARE_NOT)
     one = tf.where(failed, tf.constant(_NAN, tf.float64), tf.ones((), tf.float64))
-    return Separation(ScaledBlocks(blocks, one), tf.equal(found, _ARE), failed, refusal)
+    return Separation(scaled_blocks(blocks, one), tf.equal(found, _ARE), failed, refusal)
 
 
 def _are_contributions(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -79,8 +79,8 @@ def _expected(blocks: Blocks, run: Run) -> list[tf.Tensor]:
     In a graph of its own that is computed once more, where it is asked: a branch that runs once
     must not keep alive what nothing else may need.
     """
-    if tf.executing_eagerly() or run.observer is not None:
-        return list(blocks.expected)
+    if blocks.expected is not None and (tf.executing_eagerly() or run.observer is not None):
+        return blocks.expected.tensors()
     gradients = run.batch_gradient(of_samples=True)[1]
     return [each * tf.cast(blocks.size, each.dtype) for each in gradients]
 

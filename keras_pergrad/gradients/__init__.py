@@ -1,6 +1,6 @@
 """What sample gradients are: one contract for all engines, and the factors they consist of."""
 
-from keras_pergrad.gradients._blocks import Block, Blocks, Held
+from keras_pergrad.gradients._blocks import Block, Blocks, Held, Mapped, Total
 from keras_pergrad.gradients._chunked import Chunked
 from keras_pergrad.gradients._convolved import Convolved
 from keras_pergrad.gradients._factor import Factor, rows_of, tensors_of, wide, with_tensors
@@ -23,12 +23,14 @@ __all__ = [
     "Gathered",
     "Held",
     "Kept",
+    "Mapped",
     "Materialized",
     "Nothing",
     "Product",
     "SampleGradients",
     "Scaled",
     "Summed",
+    "Total",
     "View",
     "Viewed",
     "beside",

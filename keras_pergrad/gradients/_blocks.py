@@ -63,6 +63,27 @@ class Held:
     because: str = ""
 
 
+@dataclass(frozen=True)
+class Total:
+    """A sum over samples that is known, kept as tensors and a number.
+
+    Attributes:
+        gradients: one tensor a variable.
+        number: what all of them are multiplied by, a scalar.
+    """
+
+    gradients: Sequence[tf.Tensor]
+    number: tf.Tensor
+
+    def times(self, number: tf.Tensor) -> Total:
+        """The sum times a scalar; nothing is multiplied but the numbers."""
+        return Total(self.gradients, self.number * tf.cast(number, self.number.dtype))
+
+    def tensors(self) -> list[tf.Tensor]:
+        """One tensor a variable."""
+        return [each * tf.cast(self.number, each.dtype) for each in self.gradients]
+
+
 class Blocks(abc.ABC):
     """The samples of a batch, to be summed over or listed, block by block.
 
@@ -70,14 +91,14 @@ class Blocks(abc.ABC):
         size: the number of samples.
         held: how each weight's gradients are held; None where all are written out.
         are_shares: whether they are parts of the batch gradient, which add up whatever they are.
-        expected: for shares, what their sum has to be, one tensor a variable.
+        expected: for shares, what their sum has to be.
         interacts: whether samples are known to meet what was made of all of them.
     """
 
     size: int | tf.Tensor
     held: Sequence[Held] | None = None
     are_shares: bool = False
-    expected: Sequence[tf.Tensor] = ()
+    expected: Total | None = None
     interacts: bool = False
 
     @abc.abstractmethod
@@ -91,3 +112,29 @@ class Blocks(abc.ABC):
     @abc.abstractmethod
     def at(self, indices: tf.Tensor) -> Block:
         """The block of the samples at `indices [b]`."""
+
+
+class Mapped(Blocks):
+    """Blocks that pass through a function.
+
+    Args:
+        blocks: the blocks.
+        change: from a block to the one that takes its place.
+    """
+
+    def __init__(self, blocks: Blocks, change: Callable[[Block], Block]):
+        self._blocks = blocks
+        self._change = change
+        self.size, self.held, self.interacts = blocks.size, blocks.held, blocks.interacts
+
+    def __str__(self) -> str:
+        return str(self._blocks)
+
+    def total(self, function: Callable[[Block], Any]) -> Any:
+        return self._blocks.total(lambda block: function(self._change(block)))
+
+    def each(self, function: Callable[[Block], tf.Tensor]) -> tf.Tensor:
+        return self._blocks.each(lambda block: function(self._change(block)))
+
+    def at(self, indices: tf.Tensor) -> Block:
+        return self._change(self._blocks.at(indices))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -48,18 +49,12 @@ class Factor(abc.ABC):
 
 def rows_of(factor: Factor, indices: tf.Tensor) -> Any:
     """The factor of the samples at `indices [c]` alone."""
-    return with_tensors(
-        factor,
-        [tf.gather(each, indices) if each.shape.rank else each for each in tensors_of(factor)],
-    )
+    return _by_sample(factor, lambda each: tf.gather(each, indices))
 
 
 def zero_where_not(valid: tf.Tensor, factor: Factor) -> Any:
     """The factor with zeros, NaN or not before, for the samples that are not `valid [b]`."""
-    return with_tensors(
-        factor,
-        [rows_where(valid, each) if each.shape.rank else each for each in tensors_of(factor)],
-    )
+    return _by_sample(factor, lambda each: rows_where(valid, each))
 
 
 def rows_where(valid: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -97,6 +92,12 @@ def wide(values: tf.Tensor) -> tf.Tensor:
     """float32 in place of float16 and bfloat16: what sums and squares are accumulated in."""
     narrow = values.dtype in (tf.float16, tf.bfloat16)
     return tf.cast(values, tf.float32) if narrow else values
+
+
+def _by_sample(factor: Factor, change: Callable[[tf.Tensor], tf.Tensor]) -> Any:
+    """The same factor with `change` made to its tensors; scalars belong to all samples."""
+    held = tensors_of(factor)
+    return with_tensors(factor, [change(each) if each.shape.rank else each for each in held])
 
 
 def _fields(factor: Any) -> dict[str, Any]:

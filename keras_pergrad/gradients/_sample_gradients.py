@@ -65,8 +65,8 @@ class SampleGradients:
         Raises:
             PerGradError: not one weight a sample.
         """
-        if weights is None and self.blocks.expected:
-            return list(self.blocks.expected)  # the tape has it already
+        if weights is None and self.blocks.expected is not None:
+            return self.blocks.expected.tensors()  # the tape has it already
         if weights is None:
             return self.blocks.total(lambda block: [f.weighted_sum(None) for f in block.factors])
         weights = tf.convert_to_tensor(weights)
@@ -76,10 +76,11 @@ class SampleGradients:
     def mean(self) -> list[tf.Tensor]:
         """`(1/B) Σ_i g_i`, one tensor a variable in its dtype; zero for an empty batch."""
         count = tf.maximum(self.num_samples, 1)
-        return [
-            tf.cast(total / tf.cast(count, total.dtype), term.dtype)
-            for total, term in zip(self.sum(), self.batch_term, strict=True)
-        ]
+        if self.blocks.expected is not None:
+            found = self.blocks.expected.times(1 / count).tensors()
+        else:
+            found = [total / tf.cast(count, total.dtype) for total in self.sum()]
+        return [tf.cast(m, r.dtype) for m, r in zip(found, self.batch_term, strict=True)]
 
     def squared_norms(self, by: By = "model") -> tf.Tensor | dict[str, tf.Tensor]:
         """`‖g_i‖²`, `[B]`, in all weights, or by variable or layer: `{path: [B]}`.

@@ -34,7 +34,7 @@ class Scaled(Factor):
     def weighted_sum(self, weights: tf.Tensor | None) -> tf.Tensor:
         if weights is None:
             return self._scaled(self.seen.weighted_sum(None))
-        return self.seen.weighted_sum(self._scaled(weights))
+        return self.seen.weighted_sum(self._scaled(tf.cast(weights, tf.float64)))
 
     def dot(self, vector: tf.Tensor) -> tf.Tensor:
         return self._scaled(self.seen.dot(vector))
