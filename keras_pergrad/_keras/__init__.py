@@ -20,6 +20,7 @@ from keras_pergrad._keras._converters import (
 from keras_pergrad._keras._draws import Draw
 from keras_pergrad._keras._dtypes import computing_in_float64
 from keras_pergrad._keras._graphs import (
+    apart,
     compiled,
     readings,
     replica_id,
@@ -47,6 +48,7 @@ __all__ = [
     "Functional",
     "Reduction",
     "added_losses",
+    "apart",
     "build_for",
     "build_for_training",
     "build_loss",

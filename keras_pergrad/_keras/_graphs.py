@@ -21,6 +21,18 @@ def compiled(function: Callable) -> Any:
     return result
 
 
+def apart(action: Callable[[], Any]) -> Any:
+    """Does what `action` does in one operation of the graph, which is optimized by itself.
+
+    TensorFlow rewrites a graph as a whole, and one with a loop in it otherwise than one without.
+    """
+    if tf.executing_eagerly():
+        return action()
+    function = tf.function(action, autograph=False, experimental_attributes={"_noinline": True})
+    function._omit_frequent_tracing_warning = True
+    return function()
+
+
 def under_xla() -> bool:
     """Whether XLA compiles what is being traced, which knows every size when it does."""
     return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())

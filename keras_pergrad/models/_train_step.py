@@ -79,7 +79,7 @@ def _check(run: Run, gradients: list, settings: PerSample, watch: Watch) -> None
         watch.keep(replica, evidence, worst)
 
     due = watch.due(replica) & tf.greater(run.size, 0)
-    tf.cond(due, lambda: _and_true(measure), lambda: tf.constant(True))
+    _keras.apart(lambda: tf.cond(due, lambda: _and_true(measure), lambda: tf.constant(True)))
     watch.step_done(replica)
 
 
