@@ -1,10 +1,14 @@
 """Sample gradients as the package gives them, in NumPy, and compared with what was expected."""
 
 import numpy as np
+import pytest
 
 import keras_pergrad as pg
 from tests import oracle
 from tests.cases import TOLERANCE
+
+ENGINES = ("loop", "vectorized", "jacobian", "factored")
+each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
 def materialized(model, *batch, **options) -> oracle.Gradients:

@@ -9,10 +9,7 @@ from keras import layers, ops
 import keras_pergrad as pg
 from tests import oracle
 from tests.problems import by_name, compiled, floats
-from tests.samples import expect_exact, materialized
-
-ENGINES = ("loop", "vectorized", "jacobian", "factored")
-each_engine = pytest.mark.parametrize("engine", ENGINES)
+from tests.samples import each_engine, expect_exact, materialized
 
 
 def _dense(loss="mse") -> keras.Model:
@@ -46,85 +43,6 @@ def test_one_weight_a_sample_against_a_loss_a_position(engine, size):
         pg.per_sample_gradients(_sequence(), *batch, engine=engine).mean()
     assert f"({size},)" in str(caught.value)
     assert f"({size}, 4)" in str(caught.value)
-
-
-@each_engine
-def test_an_empty_batch(engine):
-    g = pg.per_sample_gradients(_dense(), floats(0, 3), floats(0, 2), engine=engine)
-    assert g.num_samples == 0
-    assert g.losses.shape == (0,)
-    assert g.squared_norms().shape == (0,)
-    assert g.gram().shape == (0, 0)
-    assert [v.shape for v in g.materialize().values()] == [(0, 3, 2), (0, 2)]
-    for mean in (*g.mean(), *g.second_moment()):
-        np.testing.assert_array_equal(mean, np.zeros(mean.shape))
-
-
-@each_engine
-def test_an_empty_batch_where_the_size_is_not_known_while_tracing(engine):
-    """Stacked for no sample, TensorFlow's operations fail: `vectorized` in attention, and
-    `jacobian` everywhere. The graph then answers what is answered eagerly; and a full batch."""
-    problem = by_name("multi_head_attention" if engine == "vectorized" else "dense")
-    model, (x, y, *_) = problem.build(), problem.batch()
-    spec = [tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in (x, y)]
-
-    @tf.function(input_signature=spec)
-    def answers(x, y):
-        g = pg.per_sample_gradients(model, x, y, engine=engine)
-        return g.losses, g.squared_norms(), list(g.materialize().values()), list(g.mean())
-
-    losses, norms, rows, means = answers(x[:0], y[:0])
-    assert losses.shape == norms.shape == (0,)
-    assert [g.shape for g in rows] == [(0, *v.shape) for v in model.trainable_variables]
-    for mean in means:
-        np.testing.assert_array_equal(mean, np.zeros(mean.shape))
-    expected = oracle.batch_gradient(model, x, y)
-    found = [np.asarray(mean) for mean in answers(x, y)[3]]
-    assert oracle.largest_difference(found, expected) <= 1e-5 * oracle.global_norm(expected)
-
-
-@pytest.mark.parametrize("engine", ["loop", "vectorized"])  # jacobian: zero times NaN is NaN
-@pytest.mark.parametrize("poison", [np.nan, np.inf])
-@pytest.mark.parametrize("of", ["own", "contribution"])
-def test_a_sample_with_nan_leaves_the_others_exact(engine, poison, of):
-    model, x, y = _dense(), floats(4, 3, seed=1), floats(4, 2, seed=2)
-    clean = materialized(model, x, y, engine=engine, of=of)
-    x[2] = poison
-    for before, after in zip(clean, materialized(model, x, y, engine=engine, of=of), strict=True):
-        np.testing.assert_array_equal(before[[0, 1, 3]], after[[0, 1, 3]])
-        assert not np.isfinite(after[2]).all()
-
-
-@each_engine
-def test_the_report_names_the_sample_with_nan(engine):
-    x, y = floats(4, 3, seed=1), floats(4, 2, seed=2)
-    x[2] = np.nan
-    report = pg.check_equivalence(_dense(), x, y, engine=engine)
-    assert not report.equivalent
-    assert report.non_finite_indices == [2]
-    assert "2" in str(report)
-
-
-def _root_of_a_sum_of_squares(y, y_pred):
-    """Finite where the prediction is right, with a derivative of 0/0 there."""
-    return ops.sqrt(ops.sum(ops.square(y - y_pred), axis=-1))
-
-
-@each_engine
-def test_a_sample_with_nan_in_the_backward_pass_alone(engine):
-    model, x, y = _dense(_root_of_a_sum_of_squares), floats(4, 3, seed=1), floats(4, 2, seed=2)
-    expected = oracle.own_gradients(model, x, y)
-    x[2] = y[2] = 0  # the prediction is the bias, which starts at zero
-    for of in ("own", "contribution"):
-        g = pg.per_sample_gradients(model, x, y, engine=engine, of=of)
-        assert np.isfinite(g.losses).all()
-        for found, row in zip(g.materialize().values(), expected, strict=True):
-            others = np.asarray(found)[[0, 1, 3]], row[[0, 1, 3]]
-            np.testing.assert_allclose(*others, rtol=1e-5, atol=1e-6)  # float32, of about 1
-            assert np.isnan(found[2]).any()
-    report = pg.check_equivalence(model, x, y, engine=engine)
-    assert report.non_finite_indices == [2] and not report.equivalent
-    assert "sample 2" in str(report)
 
 
 @keras.saving.register_keras_serializable("keras_pergrad_tests")
@@ -232,54 +150,6 @@ def _lists():
 def test_what_is_no_batch(batch, words, ask):
     with pytest.raises(pg.PerGradError, match=words):
         ask(_dense(), *batch())
-
-
-def _not_compiled() -> keras.Model:
-    return keras.Sequential([keras.Input((3,)), layers.Dense(2)])
-
-
-def _frozen() -> keras.Model:
-    model = _dense()
-    model.layers[0].trainable = False
-    return model
-
-
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [
-        (_not_compiled, "compile"),
-        (lambda: compiled(keras.Sequential([layers.Dense(2)])), "build|model\\(x\\)"),
-        (_frozen, "no trainable"),
-        (lambda: layers.Dense(2), "keras.Model"),
-    ],
-    ids=["not_compiled", "unbuilt", "frozen", "a_layer"],
-)
-def test_models_that_cannot_be_used(model, words):
-    with pytest.raises(pg.PerGradError, match=words):
-        pg.per_sample_gradients(model(), floats(4, 3), floats(4, 2))
-
-
-@pytest.mark.parametrize("options", [{"engine": "fast"}, {"of": "mine"}, {"engine": None}], ids=str)
-def test_settings_that_do_not_exist(options):
-    with pytest.raises(pg.PerGradError, match="Received"):
-        pg.per_sample_gradients(_dense(), floats(4, 3), floats(4, 2), **options)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"engine": "fast"},
-        {"check": "sometimes"},
-        {"check": -1},
-        {"on_failure": "shout"},
-        {"aggregator": "median"},
-        {"memory_budget": 0},
-    ],
-    ids=str,
-)
-def test_settings_of_compile_that_do_not_exist(settings):
-    with pytest.raises(pg.PerGradError, match="Received"):
-        pg.PerSample(**settings)
 
 
 LOSSES_WITH_A_SHAPE = {

@@ -9,8 +9,8 @@ import keras_pergrad as pg
 from tests import crash_shapes, oracle
 from tests.cases import Case, make_case, set_dtype, tolerance_of
 from tests.problems import PROBLEMS, Problem, by_name, by_tag
+from tests.samples import ENGINES, each_engine
 
-ENGINES = ("loop", "vectorized", "jacobian", "factored")
 # They run the batch as it is, samples that interact and all.
 OF_THE_BATCH = ("jacobian", "factored")
 QUIET = by_tag(without=("noise",))
@@ -183,7 +183,7 @@ def test_vectorized_replays_the_noise_of_the_loop(problem, dtype):
     expect_close(rows(case, "vectorized", "own"), expected, problem, dtype)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@each_engine
 @each(by_tag("no_decomposition"))
 def test_a_loss_without_decomposition_is_refused(problem, engine):
     case = make_case(problem)

@@ -8,10 +8,9 @@ from keras import layers, ops
 import keras_pergrad as pg
 from tests import oracle
 from tests.problems import compiled, floats
-from tests.samples import expect_exact, materialized
+from tests.samples import each_engine, expect_exact, materialized
 from tests.twins import data, expect_close, trained
 
-ENGINES = ("loop", "vectorized", "jacobian", "factored")
 X, Y = floats(5, 3, seed=1), floats(5, 2, seed=2)
 
 
@@ -113,7 +112,7 @@ def _keeping(place: str) -> keras.Model:
     return compiled(model, None)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@each_engine
 @pytest.mark.parametrize("place", PLACES)
 def test_what_call_keeps_is_cut_to_the_sample_or_refused(place, engine):
     """A row whose loss sees all of the batch is no row, though the rows' mean is right."""
@@ -150,7 +149,7 @@ def test_a_prediction_that_belongs_to_no_sample_is_refused_by_the_jacobian(size)
         pg.per_sample_gradients(outer, X[:size], Y[:size], engine="jacobian").norms()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@each_engine
 def test_a_second_call_that_replaces_added_losses_is_refused(engine):
     """Keras forgets what the first call added when `compute_loss` calls the model again."""
 

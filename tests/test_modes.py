@@ -13,11 +13,8 @@ from keras_pergrad.aggregators import Mean
 from tests import oracle
 from tests.cases import make_case
 from tests.problems import by_name, compiled, floats
-from tests.samples import expect_exact, materialized
+from tests.samples import ENGINES, each_engine, expect_exact, materialized
 from tests.twins import dense, expect_close, trained
-
-ENGINES = ("loop", "vectorized", "jacobian", "factored")
-each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
 def _two_modes() -> keras.Model:

@@ -8,9 +8,7 @@ from keras import layers, ops
 import keras_pergrad as pg
 from tests import oracle
 from tests.problems import compiled, floats
-from tests.samples import expect_exact, materialized
-
-ENGINES = ("loop", "vectorized", "jacobian", "factored")
+from tests.samples import each_engine, expect_exact, materialized
 
 
 class Scaled(layers.Layer):
@@ -138,7 +136,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@each_engine
 @pytest.mark.parametrize("name", MODELS)
 def test_exact_or_refused(name, engine):
     model, batch = MODELS[name](), (floats(4, 3, seed=1), floats(4, 2, seed=2))

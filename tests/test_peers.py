@@ -9,10 +9,8 @@ import keras_pergrad as pg
 from tests import oracle
 from tests.cases import TOLERANCE, make_case
 from tests.problems import by_name, compiled, floats
-from tests.samples import expect_exact, materialized
+from tests.samples import each_engine, expect_exact, materialized
 
-ENGINES = ("loop", "vectorized", "jacobian", "factored")
-each_engine = pytest.mark.parametrize("engine", ENGINES)
 X, Y = floats(16, 3, seed=1), floats(16, 2, seed=2)
 
 
@@ -156,7 +154,7 @@ class Centered(layers.Layer):
         return inputs - ops.mean(inputs, axis=0, keepdims=True)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@each_engine
 def test_10_centering_by_hand_is_noticed(engine):
     chain = [keras.Input((3,)), layers.Dense(4, "tanh"), Centered(), layers.Dense(2)]
     model = compiled(keras.Sequential(chain))

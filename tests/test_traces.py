@@ -9,8 +9,7 @@ from keras import layers, ops
 import keras_pergrad as pg
 from tests import oracle
 from tests.problems import compiled, floats
-
-ENGINES = ("loop", "vectorized", "jacobian", "factored")
+from tests.samples import each_engine
 
 
 class Remembering(layers.Layer):
@@ -71,7 +70,7 @@ def _batch():
     return floats(4, 3, seed=1), floats(4, 2, seed=2)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@each_engine
 def test_a_trace_of_the_users_own_reads_the_sample_run_and_not_later_training(engine):
     model, (x, y) = _model(Remembering()), _batch()
     model(x)  # a trace that reads the real variables exists before
@@ -85,7 +84,7 @@ def test_a_trace_of_the_users_own_reads_the_sample_run_and_not_later_training(en
     assert np.abs(model(x).numpy() - before).max() > 1e-3
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@each_engine
 def test_a_custom_gradient_that_reads_a_weight_is_refused(engine):
     model, (x, y) = _model(Recomputing()), _batch()
     with pytest.raises(pg.UnsupportedError, match="custom gradient"):

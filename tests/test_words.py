@@ -9,9 +9,7 @@ import keras_pergrad as pg
 from tests import planted
 from tests.cases import make_case, set_dtype
 from tests.problems import by_name, compiled, floats
-
-ENGINES = ("loop", "vectorized", "jacobian", "factored")
-each_engine = pytest.mark.parametrize("engine", ENGINES)
+from tests.samples import each_engine
 
 
 def _text(report) -> str:

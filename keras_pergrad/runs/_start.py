@@ -9,6 +9,7 @@ import keras
 from keras_pergrad import _keras
 from keras_pergrad.errors import PerGradError
 from keras_pergrad.runs._batch import Batch
+from keras_pergrad.runs._no_samples import no_samples_told
 from keras_pergrad.runs._numbers import expect_numbers
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._run import Run
@@ -39,6 +40,7 @@ def start(
         double: whether the weights are read as float64, inside `computing_in_float64`.
 
     Raises:
+        DataError: the batch has no samples, and the model does not run on none.
         PerGradError: the model is not built, has no loss or no trainable weights.
     """
     prepare(model, batch)
@@ -56,7 +58,7 @@ def start(
     )
     box = Sandbox(run.state, run.variables)
     with nothing_else_kept(model):
-        with box, run.recording.listen():
+        with no_samples_told(model, batch), box, run.recording.listen():
             run.y_pred = _keras.forward(model, batch.x, training)
             run.terms = _keras.added_losses(model)
         run.recording.forward_ends()
