@@ -1,4 +1,4 @@
-"""What sample gradients cost: each engine's step against the plain gradient step of the same model.
+"""What sample gradients cost: each engine's step against the plain training step of the same model.
 
     python benchmarks/engines.py [--models MLP CNN …] [--batches 32 128 512] [--rounds 15]
 
@@ -35,23 +35,30 @@ SLOW = ("vectorized",)  # asked for by name
 
 
 def plain(model: keras.Model) -> Step:
-    """Forward, loss and backward, as a training step does before the update."""
+    """A training step without metrics: forward, loss, backward and the update by Adam."""
 
     def step(x, y):
         with tf.GradientTape() as tape:
             loss = model.compute_loss(x=x, y=y, y_pred=model(x, training=True), training=True)
-        return [tf.convert_to_tensor(g) for g in tape.gradient(loss, model.trainable_variables)]
+        update(model, tape.gradient(loss, model.trainable_variables))
+        return loss
 
     return step
 
 
+def update(model: keras.Model, gradients: list) -> None:
+    """Applies a gradient."""
+    model.optimizer.apply_gradients(list(zip(gradients, model.trainable_variables, strict=True)))
+
+
 def norms(engine: str) -> Callable[[keras.Model], Step]:
-    """The batch gradient and the norm of every sample's."""
+    """A training step that also gives the norm of every sample's gradient."""
 
     def make(model: keras.Model) -> Step:
         def step(x, y):
             g = pg.per_sample_gradients(model, x, y, engine=engine)
-            return g.norms(), g.mean()
+            update(model, g.mean())
+            return g.norms()
 
         return step
 
@@ -64,17 +71,20 @@ def by_variable(model: keras.Model) -> Step:
     def step(x, y):
         g = pg.per_sample_gradients(model, x, y, engine="factored")
         mean = g.mean()
-        return g.norms(by="variable"), g.dot(mean), mean
+        update(model, mean)
+        return g.norms(by="variable"), g.dot(mean)
 
     return step
 
 
 def clipped(model: keras.Model) -> Step:
-    """The mean of clipped sample gradients."""
+    """A training step with the mean of clipped sample gradients."""
 
     def step(x, y):
         g = pg.per_sample_gradients(model, x, y, engine="factored")
-        return g.sum(tf.minimum(1.0, 1.0 / g.norms()))
+        norms = g.norms()
+        update(model, g.sum(tf.minimum(1.0, 1.0 / norms) / tf.cast(g.num_samples, norms.dtype)))
+        return norms
 
     return step
 
@@ -91,6 +101,7 @@ STEPS: dict[str, Callable[[keras.Model], Step]] = {
 def compiled(name: str, case: Case) -> Step:
     """A step, traced for the batch."""
     step = STEPS[name](case.model)
+    case.model.optimizer.build(case.model.trainable_variables)
     function = tf.function(step)
     return function.get_concrete_function(case.x, case.y)
 

@@ -93,7 +93,7 @@ def vae(batch: int) -> Case:
     """A variational autoencoder."""
     model, x = VAE(), _floats(batch, 784)
     model(x)
-    model.compile("sgd")
+    model.compile("adam")
     return Case(model, x, x)
 
 
@@ -102,7 +102,7 @@ def _classifier(chain: list, x: tf.Tensor) -> Case:
 
 
 def _case(model: keras.Model, x: tf.Tensor) -> Case:
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     labels = np.random.default_rng(2).integers(0, CLASSES, x.shape[0])
     return Case(model, x, tf.constant(labels))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import tensorflow as tf
 
 from keras_pergrad.engines._trace import gist
-from keras_pergrad.gradients import Factor, Nothing, Total, summed, tensors_of, times, with_tensors
+from keras_pergrad.gradients import Nothing, Scaled, Total, summed, tensors_of, times, with_tensors
 from keras_pergrad.runs import Observer, Run
 from keras_pergrad.sites import (
     Layouts,
@@ -38,7 +38,7 @@ class Plan(Observer):
     """
 
     run: Run
-    factors: dict[int, Factor] = field(default_factory=dict)
+    factors: dict[int, Scaled] = field(default_factory=dict)
     operations: dict[int, tuple[str, ...]] = field(default_factory=dict)
     fallbacks: dict[int, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
@@ -84,12 +84,18 @@ class Plan(Observer):
         self.factors = {k: with_tensors(f, rest) for k, f in self.factors.items()}
 
     def expected(self) -> Total:
-        """`Σ_i g_i` of each weight, by the tape."""
+        """The samples taken together, for each weight: by the tape, or with less work.
+
+        Where the gradients are written out in a graph, their sum takes the place of the product
+        that the tape would make of the same operands.
+        """
         totals = self.totals
         if self.observed:  # the real scalar has the terms that no sample owns
             terms = self.run.batch_term()
             totals = [t - tf.cast(r, t.dtype) for t, r in zip(totals, terms, strict=True)]
-        return Total(totals, self._times())
+        elif not tf.executing_eagerly():
+            totals = [self._added_up(k, total) for k, total in enumerate(totals)]
+        return Total(totals, self.run.size, are_means=not self.run.sums_own_losses)
 
     def note_interaction(self, where: str) -> None:
         """Remarks that the samples interact, or that it cannot be ruled out."""
@@ -125,8 +131,16 @@ class Plan(Observer):
             return
         if not parts:
             parts = [Nothing(tf.zeros([self.run.size], weight.dtype), tuple(weight.shape))]
-        self.factors[k] = times(number, summed(parts))
+        self.factors[k] = times(number, summed(parts).cheapest())
         self.operations[k] = tuple(site.operation.type for site in sites)
+
+    def _added_up(self, k: int, total: tf.Tensor) -> tf.Tensor:
+        """The samples' parts of one weight's gradient, added up if they are written out."""
+        factor = self.factors.get(k)
+        if factor is None or not factor.written_out:
+            return total
+        scale = 1 if self.scale is None else 1 / tf.cast(self.scale, tf.float64)
+        return times(scale, factor.seen).weighted_sum(None)
 
     def _number(self) -> tf.Tensor:
         """What turns the gradients at the sites into those of the samples."""

@@ -59,7 +59,7 @@ def _proves_something(plan: Plan) -> bool:
 
 def _wrong_sums(plan: Plan) -> set[int]:
     sums = {k: factor.weighted_sum(None) for k, factor in plan.factors.items()}
-    expected = plan.expected().tensors()
+    expected = plan.expected().sums()
     return _apart(plan, sums, {k: expected[k] for k in sums})
 
 

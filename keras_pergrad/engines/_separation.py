@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_pergrad import _keras
 from keras_pergrad.engines._refusal import no_contributions
 from keras_pergrad.engines._scaled import scaled_blocks
 from keras_pergrad.engines._sums import RTOL, double, squared_norms, summed
@@ -29,7 +30,7 @@ class Separation:
     """Contributions, and whether they are known.
 
     Attributes:
-        blocks: the contributions, NaN where they are not known.
+        blocks: the contributions, where they are known.
         known: whether they are, a scalar bool.
         failed: whether they are not although all gradients are finite: where loss scaling skips a
             step, there is nothing to know.
@@ -52,9 +53,10 @@ class Separation:
             if not bool(self.known):
                 raise self.refusal
             return self.blocks
-        stop = tf.debugging.Assert(~self.failed, [str(self.refusal)])
-        with tf.control_dependencies([] if stop is None else [stop]):
-            one = tf.where(self.failed, tf.constant(_NAN, tf.float64), tf.ones((), tf.float64))
+        if not _keras.under_xla():
+            tf.debugging.Assert(~self.failed, [str(self.refusal)])
+            return self.blocks
+        one = tf.where(self.failed, tf.constant(_NAN, tf.float64), tf.ones((), tf.float64))
         return scaled_blocks(self.blocks, one)
 
 

@@ -9,7 +9,6 @@ import tensorflow as tf
 from keras_pergrad.engines._loop import one_by_one
 from keras_pergrad.engines._refusal import no_contributions
 from keras_pergrad.engines._remembered import Remembered
-from keras_pergrad.engines._scaled import scaled_blocks
 from keras_pergrad.engines._separation import Separation
 from keras_pergrad.engines._sums import RTOL, double, squared_norms, summed
 from keras_pergrad.gradients import Blocks
@@ -18,7 +17,6 @@ from keras_pergrad.runs import Run
 # How many samples are run alone to tell a mean from a sum: a factor of B between them.
 _ASKED = 2
 _NOT_ASKED, _ARE, _ARE_NOT = -1, 1, 0
-_NAN = float("nan")
 
 
 def separate_shares(blocks: Blocks, run: Run, engine: str) -> Separation:
@@ -50,8 +48,7 @@ def separate_shares(blocks: Blocks, run: Run, engine: str) -> Separation:
     before = answer.read()
     found = tf.cond(tf.equal(before, _NOT_ASKED), ask, lambda: before)
     failed = tf.equal(found, _ARE_NOT)
-    one = tf.where(failed, tf.constant(_NAN, tf.float64), tf.ones((), tf.float64))
-    return Separation(scaled_blocks(blocks, one), tf.equal(found, _ARE), failed, refusal)
+    return Separation(blocks, tf.equal(found, _ARE), failed, refusal)
 
 
 def _are_contributions(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -80,7 +77,7 @@ def _expected(blocks: Blocks, run: Run) -> list[tf.Tensor]:
     must not keep alive what nothing else may need.
     """
     if blocks.expected is not None and (tf.executing_eagerly() or run.observer is not None):
-        return blocks.expected.tensors()
+        return blocks.expected.sums()
     gradients = run.batch_gradient(of_samples=True)[1]
     return [each * tf.cast(blocks.size, each.dtype) for each in gradients]
 

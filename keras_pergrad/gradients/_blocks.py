@@ -65,23 +65,35 @@ class Held:
 
 @dataclass(frozen=True)
 class Total:
-    """A sum over samples that is known, kept as tensors and a number.
+    """What is known of the samples taken together, before anything is asked of one of them.
 
     Attributes:
         gradients: one tensor a variable.
-        number: what all of them are multiplied by, a scalar.
+        size: the number of samples.
+        are_means: whether these are means over the samples; else sums.
     """
 
     gradients: Sequence[tf.Tensor]
-    number: tf.Tensor
+    size: int | tf.Tensor
+    are_means: bool
 
     def times(self, number: tf.Tensor) -> Total:
-        """The sum times a scalar; nothing is multiplied but the numbers."""
-        return Total(self.gradients, self.number * tf.cast(number, self.number.dtype))
+        """The same of the gradients times a scalar."""
+        scaled = [each * tf.cast(number, each.dtype) for each in self.gradients]
+        return Total(scaled, self.size, self.are_means)
 
-    def tensors(self) -> list[tf.Tensor]:
-        """One tensor a variable."""
-        return [each * tf.cast(self.number, each.dtype) for each in self.gradients]
+    def sums(self) -> list[tf.Tensor]:
+        """`Σ_i g_i`, one tensor a variable."""
+        if not self.are_means:
+            return list(self.gradients)
+        return [each * tf.cast(self.size, each.dtype) for each in self.gradients]
+
+    def means(self) -> list[tf.Tensor]:
+        """`(1/B) Σ_i g_i`, one tensor a variable; zero for an empty batch."""
+        if self.are_means:
+            return list(self.gradients)
+        count = tf.maximum(self.size, 1)
+        return [each / tf.cast(count, each.dtype) for each in self.gradients]
 
 
 class Blocks(abc.ABC):
@@ -91,7 +103,7 @@ class Blocks(abc.ABC):
         size: the number of samples.
         held: how each weight's gradients are held; None where all are written out.
         are_shares: whether they are parts of the batch gradient, which add up whatever they are.
-        expected: for shares, what their sum has to be.
+        expected: for shares, what they have to add up to.
         interacts: whether samples are known to meet what was made of all of them.
     """
 

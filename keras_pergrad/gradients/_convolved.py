@@ -32,6 +32,11 @@ class Convolved(Factor):
     dilations: tuple[int, int]
     form = "factored"
 
+    def cheapest(self) -> Factor:
+        kept = math.prod(self.images.shape[1:]) + math.prod(self.right.shape[1:])
+        lazy = self._gram_is_cheaper() or math.prod(self._shape()) > kept
+        return self if lazy else Materialized(self.materialize())
+
     def squared_norms(self) -> tf.Tensor:
         if self._gram_is_cheaper():
             right = self._right()

@@ -46,6 +46,15 @@ class Factor(abc.ABC):
     def materialize(self) -> tf.Tensor:
         """The gradients themselves, `[b, *weight.shape]`."""
 
+    @property
+    def written_out(self) -> bool:
+        """Whether the gradients are there as they are."""
+        return False
+
+    def cheapest(self) -> Factor:
+        """The same gradients, written out where that is cheaper to ask and no larger to keep."""
+        return self
+
 
 def rows_of(factor: Factor, indices: tf.Tensor) -> Any:
     """The factor of the samples at `indices [c]` alone."""

@@ -19,6 +19,7 @@ class Materialized(Factor):
 
     values: tf.Tensor
     form = "materialized"
+    written_out = True
 
     def squared_norms(self) -> tf.Tensor:
         return tf.reduce_sum(tf.square(_as_rows(self.values)), axis=1)

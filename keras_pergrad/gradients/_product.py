@@ -26,6 +26,10 @@ class Product(Factor):
     right: tf.Tensor
     form = "factored"
 
+    def cheapest(self) -> Factor:
+        lazy = self.left.shape[1] in (None, 1) or self._gram_is_cheaper()
+        return self if lazy else self._as_materialized()
+
     def squared_norms(self) -> tf.Tensor:
         left, right = wide(self.left), wide(self.right)
         if left.shape[1] == 1:
@@ -72,11 +76,16 @@ class Product(Factor):
         return Materialized(self._matrices())
 
     def _gram_is_cheaper(self) -> bool:
-        """Multiplications: `T²(I + O)` for the Gram form, `T I O` for the matrices."""
-        positions, inputs, outputs = self.left.shape[1], self.left.shape[2], self.right.shape[2]
-        if positions is None:
-            return False
-        return positions * (inputs + outputs) < inputs * outputs
+        """Multiplications: `T²(I + O)` for the Gram form, `T I O` for the matrices.
+
+        Which is also whether the operands are smaller than the matrices.
+        """
+        positions, inputs, outputs = self._sizes()
+        return positions is not None and positions * (inputs + outputs) < inputs * outputs
+
+    def _sizes(self) -> tuple[int | None, int, int]:
+        """`T`, where it is known, `I` and `O`."""
+        return self.left.shape[1], self.left.shape[2], self.right.shape[2]
 
 
 def _squares(rows: tf.Tensor) -> tf.Tensor:

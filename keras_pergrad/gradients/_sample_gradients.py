@@ -8,7 +8,7 @@ from typing import Literal
 import tensorflow as tf
 
 from keras_pergrad.errors import PerGradError
-from keras_pergrad.gradients._blocks import Block, Blocks
+from keras_pergrad.gradients._blocks import Block, Blocks, Total
 from keras_pergrad.gradients._summary import table_of, written_out
 
 By = Literal["model", "layer", "variable"]
@@ -66,7 +66,7 @@ class SampleGradients:
             PerGradError: not one weight a sample.
         """
         if weights is None and self.blocks.expected is not None:
-            return self.blocks.expected.tensors()  # the tape has it already
+            return self.blocks.expected.sums()  # the tape has it already
         if weights is None:
             return self.blocks.total(lambda block: [f.weighted_sum(None) for f in block.factors])
         weights = tf.convert_to_tensor(weights)
@@ -75,11 +75,8 @@ class SampleGradients:
 
     def mean(self) -> list[tf.Tensor]:
         """`(1/B) Σ_i g_i`, one tensor a variable in its dtype; zero for an empty batch."""
-        count = tf.maximum(self.num_samples, 1)
-        if self.blocks.expected is not None:
-            found = self.blocks.expected.times(1 / count).tensors()
-        else:
-            found = [total / tf.cast(count, total.dtype) for total in self.sum()]
+        total = self.blocks.expected or Total(self.sum(), self.num_samples, are_means=False)
+        found = total.means()
         return [tf.cast(m, r.dtype) for m, r in zip(found, self.batch_term, strict=True)]
 
     def squared_norms(self, by: By = "model") -> tf.Tensor | dict[str, tf.Tensor]:

@@ -28,6 +28,11 @@ class Scaled(Factor):
         """The form of what is scaled."""
         return self.seen.form
 
+    @property
+    def written_out(self) -> bool:
+        """Whether what is scaled is."""
+        return self.seen.written_out
+
     def squared_norms(self) -> tf.Tensor:
         return self._scaled(self.seen.squared_norms(), 2)
 
@@ -54,7 +59,7 @@ class Scaled(Factor):
         return values * tf.cast(self.number, values.dtype) ** power
 
 
-def times(number: tf.Tensor, factor: Factor) -> Factor:
+def times(number: tf.Tensor | float, factor: Factor) -> Scaled:
     """The gradients of a factor, all multiplied by a scalar."""
     if isinstance(factor, Scaled):
         return Scaled(factor.seen, factor.number * tf.cast(number, factor.number.dtype))

@@ -38,6 +38,12 @@ class Summed(Factor):
     parts: tuple[Factor, ...]
     form = "factored, sum"
 
+    def cheapest(self) -> Factor:
+        parts = [part.cheapest() for part in self.parts]
+        if all(part.written_out for part in parts):
+            return Materialized(tf.add_n([part.materialize() for part in parts]))
+        return self
+
     def squared_norms(self) -> tf.Tensor:
         return self._one_by_one(lambda sample: Materialized(sample.materialize()).squared_norms())
 

@@ -69,6 +69,14 @@ class Viewed(Factor):
         """The form of what is viewed."""
         return self.seen.form
 
+    @property
+    def written_out(self) -> bool:
+        """Whether what is viewed is."""
+        return self.seen.written_out
+
+    def cheapest(self) -> Viewed:
+        return Viewed(self.seen.cheapest(), self.view, self.sign)
+
     def squared_norms(self) -> tf.Tensor:
         return self.seen.squared_norms()
 
