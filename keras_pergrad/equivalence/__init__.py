@@ -1,7 +1,7 @@
 """Do two paths to the batch gradient agree; and why not."""
 
 from keras_pergrad.equivalence._check import assert_equivalent, check_equivalence, explained
-from keras_pergrad.equivalence._evidence import Evidence, gather_evidence, pick
+from keras_pergrad.equivalence._evidence import Evidence, gather_evidence
 from keras_pergrad.equivalence._judge import Subject, judge
 from keras_pergrad.equivalence._once import subject_of
 from keras_pergrad.equivalence._probe import Coupling
@@ -28,6 +28,5 @@ __all__ = [
     "gather_evidence",
     "judge",
     "layers_with_batch_statistics",
-    "pick",
     "subject_of",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import keras
@@ -15,13 +16,15 @@ from keras_pergrad.engines import (
     get_engine,
     sample_gradients,
 )
-from keras_pergrad.equivalence._once import as_in_training, check_once
+from keras_pergrad.equivalence._once import Request, as_in_training, check_once
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._tie_breaker import with_tie_broken
 from keras_pergrad.equivalence._tolerance import Tolerance, expect_rtol
 from keras_pergrad.equivalence.causes import find_causes
 from keras_pergrad.errors import DataError, EquivalenceError, PerGradError, SeparationError
 from keras_pergrad.runs import Batch
+
+_turns = itertools.count()  # each check by hand asks other samples, the same in every process
 
 
 @tf.autograph.experimental.do_not_convert
@@ -61,15 +64,15 @@ def check_equivalence(
         )
     expect_memory_budget(memory_budget)
     expect_rtol(rtol)
-    batch, engine = Batch.of(x, y, sample_weight), get_engine(engine)
+    batch = Batch.of(x, y, sample_weight)
     if batch.size == 0:
         raise DataError("An empty batch has no gradient to compare. Received: a batch of size 0.")
-    report = check_once(model, batch, engine, rtol, memory_budget, double=False)
+    request = Request(model, batch, get_engine(engine), rtol, memory_budget, next(_turns))
+    report = check_once(request, double=False)
     if rtol is None:  # a tolerance that was asked for is not second-guessed
-        report = with_tie_broken(report, model, batch, engine, memory_budget)
+        report = with_tie_broken(report, request)
     if not report.equivalent and not report.non_finite:
-        contributions = _contributions(model, batch, engine, memory_budget)
-        report = dataclasses.replace(report, contributions=contributions)
+        report = dataclasses.replace(report, contributions=_contributions(request))
     return explained(report, model)
 
 
@@ -93,11 +96,11 @@ def assert_equivalent(
         raise EquivalenceError(report)
 
 
-def _contributions(model: keras.Model, batch: Batch, engine: Engine, memory_budget: int) -> str:
+def _contributions(request: Request) -> str:
     """Says whether contributions add up where the samples' own gradients do not."""
-    run, batch_gradient = as_in_training(model, batch, of="contribution")
+    run, batch_gradient = as_in_training(request, of="contribution")
     try:
-        g = sample_gradients(run, engine, memory_budget)
+        g = sample_gradients(run, request.engine, request.memory_budget)
     except SeparationError as refusal:
         return f"There are no contributions either. {str(refusal).partition(' Received:')[0]}"
     found = [mean + term for mean, term in zip(g.mean(), g.batch_term, strict=True)]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_pergrad.engines import Engine, one_by_one, sample_gradients, why_not_alone
+from keras_pergrad.equivalence._chance import pick
 from keras_pergrad.equivalence._probe import Coupling, probe
 from keras_pergrad.gradients import Block, Materialized, SampleGradients
 from keras_pergrad.runs import Run
@@ -31,6 +32,7 @@ class Evidence(NamedTuple):
         non_finite: how many samples have a gradient that is not finite, int32, and the indices of
             the first `NON_FINITE_SHOWN`, filled up with the size.
         batch_finite: whether the batch gradient is finite, bool.
+        losses_finite: whether the losses of all samples are, bool; not told to the host.
     """
 
     table: tf.Tensor
@@ -40,10 +42,16 @@ class Evidence(NamedTuple):
     non_finite: tf.Tensor
     non_finite_indices: tf.Tensor
     batch_finite: tf.Tensor
+    losses_finite: tf.Tensor | bool = True
 
 
 def gather_evidence(
-    run: Run, engine: Engine, batch_gradient: list[tf.Tensor], memory_budget: int, picks: tf.Tensor
+    run: Run,
+    engine: Engine,
+    batch_gradient: list[tf.Tensor],
+    memory_budget: int,
+    samples: int,
+    turn: int | tf.Tensor,
 ) -> Evidence:
     """Measures a run of *own* gradients.
 
@@ -52,7 +60,8 @@ def gather_evidence(
         engine: the engine whose gradients are judged.
         batch_gradient: one tensor a variable.
         memory_budget: bytes for one chunk of samples.
-        picks: indices of the samples that the oracle recomputes, `[k]`.
+        samples: how many of them the oracle recomputes.
+        turn: a number that differs from check to check: what chance depends on.
     """
     g = sample_gradients(run, engine, memory_budget)
     norms = g.blocks.each(_squared_norms_by_variable)
@@ -64,26 +73,14 @@ def gather_evidence(
     size = tf.convert_to_tensor(g.num_samples, tf.int32)
     return Evidence(
         _compare(batch_gradient, mean, tf.reduce_mean(norms, axis=0)),
-        _ask_oracle(run, g, picks),
-        probe(run),
+        _ask_oracle(run, g, pick(run.size, samples, turn)),
+        probe(run, turn),
         size,
         tf.reduce_sum(tf.cast(wrong, tf.int32)),
         _first(wrong, size),
         tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in batch_gradient]),
+        tf.reduce_all(tf.math.is_finite(g.losses)),
     )
-
-
-def pick(size: int | tf.Tensor, count: int, turn: int | tf.Tensor) -> tf.Tensor:
-    """`count` sample indices that differ from turn to turn, without drawing anybody's seed.
-
-    Multiples of the golden section modulo 1 spread evenly (Weyl's sequence), here over the rows.
-    """
-    if isinstance(size, int):
-        count = min(size, count)
-    steps = tf.cast(turn, tf.float64) + tf.range(count, dtype=tf.float64) / max(count, 1)
-    fraction = tf.math.floormod(steps * 0.6180339887498949, 1.0)
-    spread = tf.math.floormod(fraction + tf.range(count, dtype=tf.float64) / max(count, 1), 1.0)
-    return tf.cast(spread * tf.cast(size, tf.float64), tf.int32)
 
 
 def _ask_oracle(run: Run, g: SampleGradients, picks: tf.Tensor) -> tf.Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import keras
 import tensorflow as tf
 
 from keras_pergrad.engines import Engine, unique_paths, why_not_alone
-from keras_pergrad.equivalence._evidence import gather_evidence, pick
+from keras_pergrad.equivalence._evidence import gather_evidence
 from keras_pergrad.equivalence._judge import Subject, judge
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._tolerance import Tolerance
@@ -25,34 +26,47 @@ from keras_pergrad.runs import (
 ORACLE_SAMPLES = 8
 
 
-def check_once(
-    model: keras.Model,
-    batch: Batch,
-    engine: Engine,
-    rtol: float | None,
-    memory_budget: int,
-    *,
-    double: bool,
-) -> EquivalenceReport:
+@dataclass(frozen=True)
+class Request:
+    """What is to be checked, and how.
+
+    Attributes:
+        model, batch: what.
+        engine: whose gradients are judged.
+        rtol: the relative tolerance, None for that of the dtype computed in.
+        memory_budget: bytes for one chunk of samples.
+        turn: the number of the check, which samples are chosen by.
+    """
+
+    model: keras.Model
+    batch: Batch
+    engine: Engine
+    rtol: float | None
+    memory_budget: int
+    turn: int
+
+
+def check_once(request: Request, *, double: bool) -> EquivalenceReport:
     """Judges one batch, by a real training step or, in double precision, by a sandbox alone."""
     if double:
-        run = start(model, batch, of="own", double=True)
+        run = start(request.model, request.batch, of="own", double=True)
         _, batch_gradient = run.batch_gradient()
     else:
-        run, batch_gradient = as_in_training(model, batch, of="own")
-    picks = pick(run.size, ORACLE_SAMPLES, turn=0)
-    evidence = gather_evidence(run, engine, batch_gradient, memory_budget, picks)
-    dtype = "float64" if double else run.compute_dtype
-    return judge(evidence, None, subject_of(run, engine, Tolerance.of(dtype, rtol)))
+        run, batch_gradient = as_in_training(request, of="own")
+    evidence = gather_evidence(
+        run, request.engine, batch_gradient, request.memory_budget, ORACLE_SAMPLES, request.turn
+    )
+    tolerance = Tolerance.of("float64" if double else run.compute_dtype, request.rtol)
+    return judge(evidence, None, subject_of(run, request.engine, tolerance))
 
 
 def as_in_training(
-    model: keras.Model, batch: Batch, of: Literal["own", "contribution"]
+    request: Request, of: Literal["own", "contribution"]
 ) -> tuple[Run, list[tf.Tensor]]:
     """The run and the batch gradient of a real training step, and the model as it was."""
-    prepare(model, batch)
-    with state_restored(model):
-        run, _, gradients = run_and_differentiate(model, batch, of=of)
+    prepare(request.model, request.batch)
+    with state_restored(request.model):
+        run, _, gradients = run_and_differentiate(request.model, request.batch, of=of)
     return run, without_loss_scale(run, gradients)
 
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_pergrad import _keras
-from keras_pergrad.runs import Batch, Run, leaves, map_leaves
+from keras_pergrad.equivalence._chance import halvings
+from keras_pergrad.runs import Batch, Outcome, Run, leaves, map_leaves
 
 
 class Coupling(NamedTuple):
@@ -20,8 +21,8 @@ class Coupling(NamedTuple):
     Attributes:
         model, model_scale: the largest change of a prediction when *other* rows of the inputs
             change, and the largest prediction.
-        loss, loss_scale: the mixed second difference of the batch's scalar when two halves of the
-            samples change, together and each by itself, and the largest scalar.
+        loss, loss_scale: the mixed second difference of the batch's scalar when the two halves of
+            the samples change, together and each by itself, and the largest scalar.
         replay: the largest change of a prediction when the step is run again with nothing changed:
             what all engines do has to be what training did.
     """
@@ -33,27 +34,36 @@ class Coupling(NamedTuple):
     replay: tf.Tensor
 
 
-def probe(run: Run) -> Coupling:
-    """Changes every other sample to its neighbour, then the rest, then all."""
-    odd = tf.math.floormod(tf.range(run.size), 2) == 1
-    plain = run.again()
-    first, second = run.again(_changed(run.batch, odd)), run.again(_changed(run.batch, ~odd))
+def probe(run: Run, turn: int | tf.Tensor) -> Coupling:
+    """Changes one half of the samples to their neighbours, then the other, then all.
+
+    Twice, with halves that chance makes: what ties samples to each other may keep to one of them.
+    """
+    halves = halvings(run.size, turn)
+    everybody = tf.ones_like(halves[0])
+    plain, changed = run.again(), run.again(_changed(run.batch, everybody))
+    ways = [_one_way(run, half, plain, changed) for half in halves]
+    moved, mixed, largest = (tf.reduce_max(tf.stack(found)) for found in zip(*ways, strict=True))
+    replay = _movement(run.y_pred, plain.y_pred, everybody)
+    return Coupling(moved, _largest(plain.y_pred), mixed, largest, replay)
+
+
+def _one_way(
+    run: Run, half: tf.Tensor, plain: Outcome, changed: Outcome
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """What moves with one way of cutting: a prediction, the loss, and the largest loss."""
+    first, second = run.again(_changed(run.batch, half)), run.again(_changed(run.batch, ~half))
     moved = tf.maximum(
-        _movement(plain.y_pred, first.y_pred, ~odd), _movement(plain.y_pred, second.y_pred, odd)
+        _movement(plain.y_pred, first.y_pred, ~half), _movement(plain.y_pred, second.y_pred, half)
     )
     if run.is_opaque:
-        losses = [plain.loss, first.loss, second.loss]
-        losses.append(run.again(_changed(run.batch, tf.ones_like(odd))).loss)
+        losses = [each.loss for each in (plain, first, second, changed)]
     else:
-        losses = [run.loss_at(_moved(plain.y_pred, which)) for which in _corners(odd)]
+        corners = (tf.zeros_like(half), half, ~half, tf.ones_like(half))
+        losses = [run.loss_at(_moved(plain.y_pred, which)) for which in corners]
     values = tf.stack([tf.cast(loss, tf.float64) for loss in losses])
     mixed = tf.abs(values[0] - values[1] - values[2] + values[3])
-    replay = _movement(run.y_pred, plain.y_pred, tf.ones_like(odd))
-    return Coupling(moved, _largest(plain.y_pred), mixed, tf.reduce_max(tf.abs(values)), replay)
-
-
-def _corners(odd: tf.Tensor) -> list[tf.Tensor]:
-    return [tf.zeros_like(odd), odd, ~odd, tf.ones_like(odd)]
+    return moved, mixed, tf.reduce_max(tf.abs(values))
 
 
 def _changed(batch: Batch, which: tf.Tensor) -> Batch:

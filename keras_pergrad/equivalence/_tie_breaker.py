@@ -5,23 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from keras_pergrad import _keras
-from keras_pergrad.engines import Engine
-from keras_pergrad.equivalence._once import as_in_training, check_once
+from keras_pergrad.equivalence._once import Request, as_in_training, check_once
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.runs import Batch, map_leaves
 
 
-def with_tie_broken(
-    report: EquivalenceReport, model: keras.Model, batch: Batch, engine: Engine, budget: int
-) -> EquivalenceReport:
+def with_tie_broken(report: EquivalenceReport, request: Request) -> EquivalenceReport:
     """The report itself, or as float64 decides it where float32 and coarser cannot."""
     coarse = report.tolerance.dtype != "float64"
-    if coarse and _is_near(report) and _sandbox_is_true(model, batch, report):
-        return _run_in_float64(report, model, batch, engine, budget)
+    if coarse and _is_near(report) and _sandbox_is_true(report, request):
+        return _run_in_float64(report, request)
     return report
 
 
@@ -33,25 +29,24 @@ def _is_near(report: EquivalenceReport) -> bool:
     return report.non_finite == 0 and (near or (failed_rows and report.mean.error < 1e-2))
 
 
-def _sandbox_is_true(model: keras.Model, batch: Batch, report: EquivalenceReport) -> bool:
+def _sandbox_is_true(report: EquivalenceReport, request: Request) -> bool:
     """Whether the sandbox gives the batch gradient that training gets.
 
     The float64 run happens in the sandbox alone. It may only decide where the sandbox and a real
     training step agree, so that no fault of the sandbox acquits itself.
     """
-    run, real = as_in_training(model, batch, of="own")
+    run, real = as_in_training(request, of="own")
     _, found = run.batch_gradient()
     missing = tf.linalg.global_norm([f - r for f, r in zip(found, real, strict=True)])
     return bool(missing <= report.tolerance.rtol * tf.linalg.global_norm(real))
 
 
-def _run_in_float64(
-    report: EquivalenceReport, model: keras.Model, batch: Batch, engine: Engine, budget: int
-) -> EquivalenceReport:
+def _run_in_float64(report: EquivalenceReport, request: Request) -> EquivalenceReport:
     """Runs the check in float64, where rounding and a real difference are far apart."""
     try:
-        with _keras.computing_in_float64(model):
-            exact = check_once(model, _doubled(batch), engine, None, budget, double=True)
+        with _keras.computing_in_float64(request.model):
+            doubled = dataclasses.replace(request, batch=_doubled(request.batch))
+            exact = check_once(doubled, double=True)
     except (TypeError, ValueError, NotImplementedError, tf.errors.OpError) as error:
         first = str(error).strip().splitlines()[:1]
         text = f"the model does not run in float64 ({type(error).__name__}: {' '.join(first)})."

@@ -22,7 +22,7 @@ class EquivalenceCheck:
 
     Attributes:
         every: `0` never, `n` every n-th training step beginning with the first, `"first"` only the
-            first step after `compile`.
+            step after `compile` that can be judged.
         on_failure: `"raise"` an `EquivalenceError`, `"warn"`, or only `"record"` the report.
         rtol: the relative tolerance; None for that of the dtype computed in.
     """

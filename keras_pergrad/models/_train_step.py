@@ -21,7 +21,6 @@ from keras_pergrad.equivalence import (
     badness,
     gather_evidence,
     layers_with_batch_statistics,
-    pick,
     subject_of,
 )
 from keras_pergrad.errors import EquivalenceWarning
@@ -69,12 +68,18 @@ def _check(run: Run, gradients: list, settings: PerSample, watch: Watch) -> None
 
     def measure() -> None:
         batch_gradient = _batch_gradient(run, gradients, settings)
-        picks = pick(run.size, ORACLE_SAMPLES, watch.turn(replica))
-        budget = settings.memory_budget
-        evidence = gather_evidence(run, engine, batch_gradient, budget, picks)
+        evidence = gather_evidence(
+            run,
+            engine,
+            batch_gradient,
+            settings.memory_budget,
+            ORACLE_SAMPLES,
+            watch.turn(replica),
+        )
         worst = badness(evidence, tolerance.rtol)
         if run.compute_dtype == "float16":  # loss scaling skips such a step, and so does the check
-            worst = tf.where(evidence.batch_finite, worst, tf.constant(-1.0, tf.float64))
+            overflowed = ~evidence.batch_finite & evidence.losses_finite
+            worst = tf.where(overflowed, tf.constant(-1.0, tf.float64), worst)
         watch.subject = subject_of(run, engine, tolerance)
         watch.keep(replica, evidence, worst)
 

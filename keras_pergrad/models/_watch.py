@@ -6,6 +6,7 @@ So the evidence is put into variables of no model, and judged after each call of
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -49,8 +50,8 @@ class Watch:
 
     def due(self, replica: int) -> tf.Tensor:
         """Whether this step is to be checked; a scalar bool."""
-        turn, every = self.turn(replica), self.check.every
-        return tf.equal(turn, 0) if every == "first" else tf.equal(turn % max(every, 1), 0)
+        slot, every = self._slots[replica], self.check.every
+        return ~slot.judged if every == "first" else tf.equal(slot.turn % max(every, 1), 0)
 
     @property
     def off(self) -> bool:
@@ -86,7 +87,7 @@ class Watch:
             return None
         reports = [judge(*each, self.subject) for each in found if each is not None]
         worst = min(reports, key=lambda report: report.equivalent, default=None)
-        return None if worst is None else explained(worst, model)
+        return None if worst is None else explained(_pointing_on(worst), model)
 
     def act(self, report: EquivalenceReport | None) -> None:
         """Raises or warns of a failed check, as asked; and of a step that was refused, always.
@@ -109,9 +110,18 @@ class Watch:
             warnings.warn(str(report), EquivalenceWarning, stacklevel=6)
 
 
+def _pointing_on(report: EquivalenceReport) -> EquivalenceReport:
+    """A report that failed, with the way to what a training step does not compute."""
+    if report.equivalent or report.non_finite:
+        return report
+    text = "`check_equivalence` on such a batch says whether contributions add up; `fit` does not."
+    return dataclasses.replace(report, contributions=text)
+
+
 class _Slot:
     def __init__(self, variables: int):
         self.turn = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self.judged = tf.Variable(False, trainable=False)
         self._step = tf.Variable(-1, trainable=False, dtype=tf.int64)
         self._badness = tf.Variable(-1.0, trainable=False, dtype=tf.float64)
         self._table = tf.Variable(tf.zeros([2, variables, 5], tf.float64), trainable=False)
@@ -136,6 +146,7 @@ class _Slot:
 
     def keep(self, evidence: Evidence, badness: tf.Tensor) -> None:
         worse = badness > self._badness
+        self.judged.assign(self.judged | (badness >= 0))
         for variable, value in self._packed(evidence, badness):
             variable.assign(tf.where(worse, value, variable))
 
