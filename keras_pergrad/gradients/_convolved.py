@@ -10,6 +10,9 @@ import tensorflow as tf
 from keras_pergrad.gradients._factor import Factor, wide
 from keras_pergrad.gradients._materialized import Materialized
 
+# Up to so many numbers, patches are made at once; more are cheaper slice by slice.
+_FEW = 32
+
 
 @dataclass(frozen=True)
 class Convolved(Factor):
@@ -77,7 +80,24 @@ class Convolved(Factor):
         return tf.reshape(tf.stack(sums), self._shape())
 
     def materialize(self) -> tf.Tensor:
-        return tf.reshape(tf.stack(self._matrices(), axis=1), [-1, *self._shape()])
+        if math.prod(self.window) * self.images.shape[-1] <= _FEW:
+            rows = tf.matmul(self._patches(), self._right(), transpose_a=True)
+        else:
+            rows = tf.stack(self._matrices(), axis=1)
+        return tf.reshape(rows, [-1, *self._shape()])
+
+    def _patches(self) -> tf.Tensor:
+        """What the filter covers at each position, `[b, T, h w I]`.
+
+        Of few numbers each, a convolution with the identity copies them faster than slices do.
+        """
+        images, window = wide(self.images), self.window
+        size = math.prod(window) * images.shape[-1]
+        identity = tf.reshape(tf.eye(size, dtype=images.dtype), [*window, -1, size])
+        patches = tf.nn.conv2d(
+            _merged(images), identity, self.strides, "VALID", dilations=self.dilations
+        )
+        return tf.reshape(patches, [-1, self._positions(), size])
 
     def _matrices(self) -> list[tf.Tensor]:
         """The gradients at each offset, `[b, I, O]`."""
