@@ -17,6 +17,19 @@ tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
+def pytest_addoption(parser):
+    """`pytest -m slow --every 12` runs each twelfth of the tests that are chosen."""
+    parser.addoption("--every", type=int, default=1, help="run each N-th of the chosen tests")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """After the marks have chosen."""
+    every = config.getoption("--every")
+    config.hook.pytest_deselected(items=[each for k, each in enumerate(items) if k % every])
+    items[:] = items[::every]
+
+
 @pytest.fixture(autouse=True)
 def fresh_keras():
     """float32 and seed 0 before every test; `tests.cases.set_dtype` changes it within one."""

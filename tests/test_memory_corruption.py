@@ -8,8 +8,8 @@ from tests.processes import run_module
 @pytest.mark.subprocess
 @pytest.mark.parametrize("engine", ["loop", "vectorized", "jacobian"])
 def test_no_crash_and_right_numbers_with_the_defaults_of_tensorflow(engine):
-    """Once by default; memory that is corrupted may take several runs to show."""
-    result = run_module("tests.crash_shapes", engine, "1")
+    """Repeated, as memory that is corrupted may take several runs to show."""
+    result = run_module("tests.crash_shapes", engine, "3")
     assert result.returncode == 0, result.stdout + result.stderr[-2000:]
 
 
@@ -17,6 +17,6 @@ def test_no_crash_and_right_numbers_with_the_defaults_of_tensorflow(engine):
 @pytest.mark.subprocess
 @pytest.mark.parametrize("attempt", range(5))
 @pytest.mark.parametrize("engine", ["loop", "vectorized", "jacobian"])
-def test_repeated(engine, attempt):
+def test_in_several_processes(engine, attempt):
     result = run_module("tests.crash_shapes", engine, "3")
     assert result.returncode == 0, result.stdout + result.stderr[-2000:]

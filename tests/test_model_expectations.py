@@ -95,11 +95,21 @@ def test_what_cannot_be_attached(model):
         pg.attach(model())
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, pg.PerSample(aggregator="mean")], ids=str)
-def test_training_under_xla(settings):
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (dense, SETTINGS),
+        (dense, pg.PerSample(aggregator="mean")),
+        pytest.param(noisy, SETTINGS, marks=pytest.mark.slow),
+    ],
+    ids=["dense-watched", "dense-mean", "noisy-watched"],
+)
+def test_training_under_xla(make, settings):
     """XLA fuses two programs differently, so equal to rounding and not bit by bit."""
-    options = {"optimizer": keras.optimizers.SGD(0.1), "jit_compile": True}
-    plain = trained(dense, None, **options)
-    options = {"optimizer": keras.optimizers.SGD(0.1), "jit_compile": True}
+
+    def train(per_sample):
+        sgd = keras.optimizers.SGD(0.1)
+        return trained(make, per_sample, optimizer=sgd, jit_compile=True)
+
     # float32, eight steps of 0.1.
-    expect_close(plain, trained(dense, settings, **options), rtol=1e-5)
+    expect_close(train(None), train(settings), rtol=1e-5)

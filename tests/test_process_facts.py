@@ -55,6 +55,7 @@ def use(make):
     nested = keras.Sequential([keras.Input((3,)), model])
     nested.compile("sgd", "mse")
     nested.fit(x, y, verbose=0)
+    assert model.name in keras.models.clone_model(nested).layers[-1].name
     return model
 """
 KINDS = ("functional", "CallStyle", "FunctionalStyle")
@@ -159,6 +160,24 @@ for parts, whole in ((losses, alone.losses), (norms, alone.norms())):
 for part, whole in zip(means, alone.mean(), strict=True):
     summed = strategy.reduce("SUM", part, axis=None)
     np.testing.assert_allclose(summed, whole, rtol=1e-12, atol=1e-15)
+
+# A wrong gradient is seen on the host, with the replica; and a sample with NaN by its place there.
+from tests import planted
+for wrong, poison in ((planted.Planted(planted.scaled(1.01)), 0.0), ("vectorized", np.nan)):
+    with strategy.scope():
+        model = pg.PerGradSequential([keras.Input((3,)), layers.Dense(2)])
+        model.compile("sgd", "mse", per_sample=pg.PerSample(wrong))
+    bad = x[:8].copy()
+    bad[5] += poison
+    try:
+        model.fit(bad, y[:8], batch_size=8, shuffle=False, verbose=0)
+    except pg.EquivalenceError as error:
+        report = error.report
+        assert "Seen by replica" in str(report)
+        if poison != 0.0:
+            assert report.non_finite_indices == [1] and "replica 1" in str(report), str(report)
+    else:
+        raise SystemExit("a wrong gradient passed")
 
 # A first batch that two replicas do not share evenly stops Keras itself, in its own words.
 said = []

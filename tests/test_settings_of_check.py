@@ -10,9 +10,10 @@ from tests.twins import data, dense
 slow = pytest.mark.slow
 
 
-def _model(check, engine="vectorized", **settings) -> keras.Model:
+def _model(check, engine="vectorized", way=None, **settings) -> keras.Model:
     model = dense(pg.PerGradModel, pg.PerGradSequential)
-    model.compile("sgd", "mse", per_sample=pg.PerSample(engine, check=check, **settings))
+    settings = pg.PerSample(engine, check=check, **settings)
+    model.compile("sgd", "mse", per_sample=settings, **(way or {}))
     return model
 
 
@@ -51,6 +52,21 @@ def _fit(model, *callbacks) -> keras.Model:
 def test_every_says_which_steps_are_checked(every, steps):
     heard = Steps()
     _fit(_model(pg.EquivalenceCheck(every=every)), heard)
+    assert heard.seen == steps
+
+
+@pytest.mark.parametrize(
+    ("way", "steps"),
+    [
+        ({"run_eagerly": True}, [0, 0, 0, 3, 3, 3, 6]),
+        ({"steps_per_execution": 2}, [0, 3, 3, 6]),
+        pytest.param({"jit_compile": True}, [0, 0, 0, 3, 3, 3, 6], marks=slow),
+    ],
+    ids=["eager", "steps_per_execution", "xla"],
+)
+def test_every_third_step_is_checked_in_each_way_of_training(way, steps):
+    heard = Steps()
+    _fit(_model(3, way=way), heard)
     assert heard.seen == steps
 
 

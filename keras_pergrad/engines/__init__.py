@@ -14,6 +14,7 @@ from keras_pergrad.engines._factored import Factored
 from keras_pergrad.engines._jacobian import Jacobian
 from keras_pergrad.engines._loop import Loop, one_by_one
 from keras_pergrad.engines._separation import Separation
+from keras_pergrad.engines._trace import refusing
 from keras_pergrad.engines._vectorized import Vectorized
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "get_engine",
     "one_by_one",
     "per_sample_gradients",
+    "refusing",
     "sample_gradients",
     "unique_paths",
     "why_not_alone",

@@ -51,6 +51,8 @@ def judge(evidence: Evidence, step: int | None, subject: Subject) -> Equivalence
     mean = _judge_mean(evidence, passed, rtol)
     oracle = _judge_oracle(evidence, subject, rtol)
     coupling = _judge_coupling(evidence, subject, rtol)
+    remarks = subject.remarks + _chunks(evidence, subject) + _where_not_finite(evidence, subject)
+    remarks += _coarse_operation(subject, max(mean.error, oracle.error, coupling.error))
     count = int(evidence.non_finite)
     return EquivalenceReport(
         equivalent=mean.passed and oracle.passed and coupling.passed and count == 0,
@@ -66,7 +68,7 @@ def judge(evidence: Evidence, step: int | None, subject: Subject) -> Equivalence
         non_finite_indices=[int(k) for k in np.asarray(evidence.non_finite_indices)[:count]],
         step=step,
         unconnected=subject.unconnected,
-        remarks=subject.remarks + _chunks(evidence, subject) + _where_not_finite(evidence, subject),
+        remarks=remarks,
     )
 
 
@@ -74,6 +76,17 @@ def _chunks(evidence: Evidence, subject: Subject) -> list[str]:
     """Says that the batch did not fit the memory budget at once."""
     said = subject.in_chunks and subject.in_chunks(int(evidence.size))
     return [f"A batch of sample gradients {said}."] if said else []
+
+
+def _coarse_operation(subject: Subject, error: float) -> list[str]:
+    """Says of a small error in double precision what is likely to have made it."""
+    rtol = subject.tolerance.rtol
+    if subject.tolerance.dtype != "float64" or not rtol < error <= Tolerance.of("float32").rtol:
+        return []
+    return [
+        "An error of this size in float64 comes most likely from an operation that TensorFlow "
+        "computes in float32 all the same, as it does bilinear resizing; then ask for rtol=1e-5."
+    ]
 
 
 def _where_not_finite(evidence: Evidence, subject: Subject) -> list[str]:
@@ -107,7 +120,9 @@ def _judge_oracle(evidence: Evidence, subject: Subject, rtol: float) -> Finding:
     text = "a few samples, each run alone by the loop engine"
     if subject.no_oracle:
         text = f"not asked: {subject.no_oracle}"
-    return Finding(error <= rtol and passed, error, rtol, _judged(error, text))
+    return Finding(
+        error <= rtol and passed, error, rtol, _judged(error, text), not subject.no_oracle
+    )
 
 
 def _judge_coupling(evidence: Evidence, subject: Subject, rtol: float) -> Finding:
@@ -120,10 +135,11 @@ def _judge_coupling(evidence: Evidence, subject: Subject, rtol: float) -> Findin
     if replay > rtol:
         parts.append("the step, run again, predicts something else")
     text = "; ".join(parts) or "no sample notices what the others are"
-    if subject.no_probe or evidence.size == 1:
-        text = f"not asked: {subject.no_probe or 'there is but one sample'}"
+    reason = subject.no_probe or ("there is but one sample" if evidence.size == 1 else None)
+    if reason:
+        text = f"not asked: {reason}"
     error = float(np.max([model, loss, replay]))  # NaN if either is
-    return Finding(error <= rtol, error, rtol, _judged(error, text))
+    return Finding(error <= rtol, error, rtol, _judged(error, text), not reason)
 
 
 def _judged(error: float, text: str) -> str:

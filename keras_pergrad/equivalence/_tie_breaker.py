@@ -16,17 +16,9 @@ from keras_pergrad.runs import Batch, map_leaves
 def with_tie_broken(report: EquivalenceReport, request: Request) -> EquivalenceReport:
     """The report itself, or as float64 decides it where float32 and coarser cannot."""
     coarse = report.tolerance.dtype != "float64"
-    if coarse and _is_near(report) and _sandbox_is_true(report, request):
+    if coarse and report.is_near and _sandbox_is_true(report, request):
         return _run_in_float64(report, request)
     return report
-
-
-def _is_near(report: EquivalenceReport) -> bool:
-    """Whether an error is so close to the tolerance that rounding may have made the verdict."""
-    findings = (report.mean, report.oracle, report.coupling)
-    failed_rows = any(not row.passed for row in report.rows)
-    near = any(report.tolerance.near(finding.error) for finding in findings)
-    return report.non_finite == 0 and (near or (failed_rows and report.mean.error < 1e-2))
 
 
 def _sandbox_is_true(report: EquivalenceReport, request: Request) -> bool:

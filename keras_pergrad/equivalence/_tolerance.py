@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_pergrad.errors import PerGradError
 
-_DEFAULTS = {"float64": 1e-10, "float32": 1e-5, "bfloat16": 3e-2, "float16": 5e-3}
+_DEFAULTS = {"float64": 1e-10, "float32": 1e-5, "bfloat16": 2e-2, "float16": 3e-3}
 _EPSILON = {"float64": 2.2e-16, "float32": 1.2e-7, "bfloat16": 7.8e-3, "float16": 9.8e-4}
 
 
@@ -53,8 +53,8 @@ class Tolerance:
         return cls(
             value,
             dtype,
-            f"the coarsest dtype that a layer computes in is {dtype}: {times:,.3g} times its "
-            f"spacing of {_EPSILON[dtype]:.2g}, for sums taken in another order",
+            f"the coarsest dtype that a layer or loss computes in is {dtype}: {times:,.3g} times "
+            f"its spacing of {_EPSILON[dtype]:.2g}, for sums taken in another order",
         )
 
     def near(self, error: float) -> bool:

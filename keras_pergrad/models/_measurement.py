@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_pergrad import _keras
+from keras_pergrad.engines import get_engine, refusing
 from keras_pergrad.equivalence import EquivalenceReport
 from keras_pergrad.errors import PerGradError
 from keras_pergrad.models._settings import PerSample
@@ -65,7 +66,8 @@ class Measurement:
 
         def measured(iterator: Any) -> Any:
             try:
-                logs = function(iterator)
+                with refusing(get_engine(self.settings.engine).name, running=True):
+                    logs = function(iterator)
             except tf.errors.InvalidArgumentError:  # ours says more, if it was we who stopped
                 self._after_step(model)
                 raise

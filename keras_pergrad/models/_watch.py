@@ -85,9 +85,20 @@ class Watch:
         found = [slot.take() for slot in self._slots]
         if self.subject is None:
             return None
-        reports = [judge(*each, self.subject) for each in found if each is not None]
+        reports = [
+            self._placed(replica, judge(*each, self.subject))
+            for replica, each in enumerate(found)
+            if each is not None
+        ]
         worst = min(reports, key=lambda report: report.equivalent, default=None)
         return None if worst is None else explained(_pointing_on(worst), model)
+
+    def _placed(self, replica: int, report: EquivalenceReport) -> EquivalenceReport:
+        """A report that says which replica's samples it counts, if there are several."""
+        if len(self._slots) == 1:
+            return report
+        remark = f"Seen by replica {replica}: its samples alone, counted from 0."
+        return dataclasses.replace(report, remarks=[*report.remarks, remark])
 
     def act(self, report: EquivalenceReport | None) -> None:
         """Raises or warns of a failed check, as asked; and of a step that was refused, always.
@@ -115,7 +126,11 @@ def _pointing_on(report: EquivalenceReport) -> EquivalenceReport:
     if report.equivalent or report.non_finite:
         return report
     text = "`check_equivalence` on such a batch says whether contributions add up; `fit` does not."
-    return dataclasses.replace(report, contributions=text)
+    report = dataclasses.replace(report, contributions=text)
+    if not report.is_near:
+        return report
+    text = "not in `fit`; the error is near the tolerance, where `check_equivalence` asks float64."
+    return dataclasses.replace(report, tie_breaker=text)
 
 
 class _Slot:

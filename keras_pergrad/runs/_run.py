@@ -92,8 +92,9 @@ class Run:
 
     @cached_property
     def compute_dtype(self) -> str:
-        """The coarsest dtype that any layer computes in."""
+        """The coarsest dtype that any layer, or a loss, computes in."""
         used = {layer.compute_dtype for layer in _keras.layers_of(self.model)}
+        used |= {getattr(loss, "dtype", None) for loss in _keras.loss_objects(self.model)}
         coarse_first = ("float16", "bfloat16", "float32", "float64")
         return next((dtype for dtype in coarse_first if dtype in used), "float32")
 
