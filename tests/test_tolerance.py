@@ -2,9 +2,11 @@
 
 import keras
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import keras_pergrad as pg
+from tests.cases import set_dtype
 from tests.problems import compiled, floats
 
 
@@ -18,15 +20,60 @@ def test_a_loss_in_float32_on_layers_in_float64():
     assert report.mean.error > 1e-10  # or else this shows nothing
 
 
-@pytest.mark.usefixtures("float64")
-def test_an_operation_in_float32_within_float64_is_suspected():
+class Low(layers.Layer):
+    """A product in a coarser dtype than the layer's."""
+
+    def __init__(self, dtype_of_product, **options):
+        super().__init__(**options)
+        self.dtype_of_product = dtype_of_product
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 4))
+
+    def call(self, inputs):
+        operands = (tf.cast(each, self.dtype_of_product) for each in (inputs, self.kernel))
+        return tf.cast(tf.matmul(*operands), inputs.dtype)
+
+
+def _bilinear() -> tuple:
     resize = layers.UpSampling2D(interpolation="bilinear")
-    stack = [keras.Input((4, 4, 1)), layers.Conv2D(2, 3), resize, layers.Conv2D(1, 1)]
-    model = compiled(keras.Sequential(stack))
-    batch = floats(5, 4, 4, 1, seed=1), floats(5, 4, 4, 1, seed=2)
-    report = pg.check_equivalence(model, *batch)
+    return [keras.Input((4, 4, 1)), layers.Conv2D(2, 3), resize, layers.Conv2D(1, 1)], (5, 4, 4, 1)
+
+
+def _low(dtype) -> tuple:
+    return [keras.Input((5,)), layers.Dense(5, "tanh"), Low(dtype), layers.Dense(2)], (32, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "policy", "dtype"),
+    [
+        (_bilinear, "float64", "float32"),
+        (lambda: _low("float32"), "float64", "float32"),
+        (lambda: _low("bfloat16"), "float32", "bfloat16"),
+        (lambda: _low("float16"), "float32", "float16"),
+    ],
+    ids=["bilinear", "float32", "bfloat16", "float16"],
+)
+def test_an_operation_coarser_than_its_layer_sets_the_tolerance(make, policy, dtype):
+    set_dtype(policy)
+    stack, of_y = make()
+    x, y = floats(of_y[0], *stack[0].shape[1:], seed=1), floats(*of_y, seed=2)
+    model = compiled(pg.PerGradSequential(stack))
+    report = pg.check_equivalence(model, x, y)
+    assert report.equivalent and report.tolerance.dtype == dtype, str(report)
+    model.compile("sgd", "mse", per_sample=True)
+    model.fit(x, y, batch_size=32, verbose=0)
+    assert model.equivalence_report.tolerance.dtype == dtype
+
+
+@pytest.mark.usefixtures("float64")
+def test_where_no_graph_shows_the_operation_it_is_suspected():
+    stack, of_y = _bilinear()
+    model, record = pg.PerGradSequential(stack), pg.PerSample(on_failure="record")
+    model.compile("sgd", "mse", per_sample=record, run_eagerly=True)
+    model.train_on_batch(floats(5, 4, 4, 1, seed=1), floats(*of_y, seed=2))
+    report = model.equivalence_report
     assert not report.equivalent and "ask for rtol=1e-5" in str(report)
-    assert pg.check_equivalence(model, *batch, rtol=1e-5).equivalent
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])

@@ -7,7 +7,7 @@ import tensorflow as tf
 _ORACLE, _PROBE = 0x5EED, 0xC0DE
 
 
-def pick(size: int | tf.Tensor, count: int, turn: int | tf.Tensor) -> tf.Tensor:
+def pick(size: int | tf.Tensor, count: int | tf.Tensor, turn: int | tf.Tensor) -> tf.Tensor:
     """`count` of the samples, or all if there are fewer; no sample twice."""
     return _shuffled(size, turn, _ORACLE)[:count]
 

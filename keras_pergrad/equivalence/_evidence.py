@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_pergrad import _keras
 from keras_pergrad.engines import Engine, one_by_one, sample_gradients, why_not_alone
+from keras_pergrad.equivalence import _ratios
 from keras_pergrad.equivalence._chance import pick
 from keras_pergrad.equivalence._probe import Coupling, probe
 from keras_pergrad.gradients import Block, Materialized, SampleGradients
@@ -25,8 +27,9 @@ class Evidence(NamedTuple):
     Attributes:
         table: `[V, 5]`, per variable: `‖batch‖²`, `‖mean + R‖²`, `‖mean + R - batch‖²`, their
             inner product, and the mean of the samples' `‖g_i‖²`.
-        oracle: `[V, 5]`, the same with the loop's gradients of a few samples for the batch's;
-            zeros where no sample can be run alone.
+        oracle: `[V, 5]`, the same with the loop's gradients of a few samples, or of all, for the
+            batch's; zeros where no sample can be run alone.
+        asked: how many samples that were, int32.
         coupling: what moved when other samples changed.
         size: the number of samples, int32.
         non_finite: how many samples have a gradient that is not finite, int32, and the indices of
@@ -37,6 +40,7 @@ class Evidence(NamedTuple):
 
     table: tf.Tensor
     oracle: tf.Tensor
+    asked: tf.Tensor
     coupling: Coupling
     size: tf.Tensor
     non_finite: tf.Tensor
@@ -50,6 +54,8 @@ def gather_evidence(
     engine: Engine,
     batch_gradient: list[tf.Tensor],
     memory_budget: int,
+    *,
+    rtol: float,
     samples: int,
     turn: int | tf.Tensor,
 ) -> Evidence:
@@ -60,6 +66,7 @@ def gather_evidence(
         engine: the engine whose gradients are judged.
         batch_gradient: one tensor a variable.
         memory_budget: bytes for one chunk of samples.
+        rtol: the relative tolerance.
         samples: how many of them the oracle recomputes.
         turn: a number that differs from check to check: what chance depends on.
     """
@@ -71,16 +78,39 @@ def gather_evidence(
         wrong = tf.where(tf.reduce_any(sick), sick, wrong)
     mean = [m + r for m, r in zip(g.mean(), g.batch_term, strict=True)]
     size = tf.convert_to_tensor(g.num_samples, tf.int32)
+    table = _compare(batch_gradient, mean, tf.reduce_mean(norms, axis=0))
+    coupling = probe(run, turn)
+    if not _keras.under_xla():  # it wants to know how many
+        everybody = _only_noticed(table, coupling, rtol) & _fits(run, memory_budget)
+        samples = tf.where(everybody, size, samples)
+    picks = pick(run.size, samples, turn)
     return Evidence(
-        _compare(batch_gradient, mean, tf.reduce_mean(norms, axis=0)),
-        _ask_oracle(run, g, pick(run.size, samples, turn)),
-        probe(run, turn),
+        table,
+        _ask_oracle(run, g, picks),
+        tf.shape(picks)[0] if why_not_alone(run) is None else tf.constant(0),
+        coupling,
         size,
         tf.reduce_sum(tf.cast(wrong, tf.int32)),
         _first(wrong, size),
         tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in batch_gradient]),
         tf.reduce_all(tf.math.is_finite(g.losses)),
     )
+
+
+def _only_noticed(table: tf.Tensor, coupling: Coupling, rtol: float) -> tf.Tensor:
+    """Whether the mean is right although samples notice each other: then all are to be run alone.
+
+    A prediction may hold what no gradient comes of, as a statistic that is only watched; and for
+    engines that split the batch's own backward pass the mean is right whatever they split.
+    """
+    right = (_ratios.overall(table) <= rtol) & tf.reduce_all(_ratios.by_variable(table, rtol) <= 1)
+    return right & ~tf.reduce_all(_ratios.coupling(coupling) <= rtol)
+
+
+def _fits(run: Run, memory_budget: int) -> tf.Tensor:
+    """Whether the gradients of all samples, twice and in double precision, fit the budget."""
+    entries = sum(weight.shape.num_elements() for weight in run.weights)
+    return tf.cast(run.size, tf.float64) * 2 * 8 * entries <= memory_budget
 
 
 def _ask_oracle(run: Run, g: SampleGradients, picks: tf.Tensor) -> tf.Tensor:

@@ -36,6 +36,7 @@ class Request:
         rtol: the relative tolerance, None for that of the dtype computed in.
         memory_budget: bytes for one chunk of samples.
         turn: the number of the check, which samples are chosen by.
+        dtype: the coarsest that the model computes in, None for what its layers and losses say.
     """
 
     model: keras.Model
@@ -44,6 +45,7 @@ class Request:
     rtol: float | None
     memory_budget: int
     turn: int
+    dtype: str | None = None
 
 
 def check_once(request: Request, *, double: bool) -> EquivalenceReport:
@@ -53,10 +55,17 @@ def check_once(request: Request, *, double: bool) -> EquivalenceReport:
         _, batch_gradient = run.batch_gradient()
     else:
         run, batch_gradient = as_in_training(request, of="own")
+    dtype = "float64" if double else request.dtype or run.coarsest_dtype
+    tolerance = Tolerance.of(dtype, request.rtol)
     evidence = gather_evidence(
-        run, request.engine, batch_gradient, request.memory_budget, ORACLE_SAMPLES, request.turn
+        run,
+        request.engine,
+        batch_gradient,
+        request.memory_budget,
+        rtol=tolerance.rtol,
+        samples=ORACLE_SAMPLES,
+        turn=request.turn,
     )
-    tolerance = Tolerance.of("float64" if double else run.compute_dtype, request.rtol)
     return judge(evidence, None, subject_of(run, request.engine, tolerance))
 
 

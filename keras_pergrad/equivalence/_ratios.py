@@ -5,10 +5,14 @@ A ratio of 1 is what is just allowed.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import tensorflow as tf
 
-from keras_pergrad.equivalence._evidence import Evidence
 from keras_pergrad.equivalence._probe import Coupling
+
+if TYPE_CHECKING:
+    from keras_pergrad.equivalence._evidence import Evidence
 
 BATCH, MEAN, DIFFERENCE, PRODUCT, SPREAD = range(5)
 
@@ -42,7 +46,9 @@ def badness(evidence: Evidence, rtol: float) -> tf.Tensor:
     """The worst ratio of all tests; infinite where a gradient is not finite, -1 for no rows."""
     ratios = [overall(evidence.table) / rtol, overall(evidence.oracle) / rtol]
     ratios += [tf.reduce_max(by_variable(t, rtol)) for t in (evidence.table, evidence.oracle)]
-    ratios.append(tf.reduce_max(coupling(evidence.coupling)) / rtol)
+    tied = coupling(evidence.coupling) / rtol
+    # Where all samples were run alone, what they notice of each other has been judged by that.
+    ratios.append(tf.where(evidence.asked == evidence.size, tied[2], tf.reduce_max(tied)))
     ratios = tf.stack(ratios)
     nothing = tf.constant(-1.0, tf.float64)
     sick = tf.reduce_any(tf.math.is_nan(ratios)) | (evidence.non_finite > 0)

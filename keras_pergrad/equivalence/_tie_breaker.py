@@ -10,24 +10,40 @@ import tensorflow as tf
 from keras_pergrad import _keras
 from keras_pergrad.equivalence._once import Request, as_in_training, check_once
 from keras_pergrad.equivalence._report import EquivalenceReport
-from keras_pergrad.runs import Batch, map_leaves
+from keras_pergrad.runs import Batch, Run, coarsest, dtypes_of, map_leaves
 
 
 def with_tie_broken(report: EquivalenceReport, request: Request) -> EquivalenceReport:
-    """The report itself, or as float64 decides it where float32 and coarser cannot."""
-    coarse = report.tolerance.dtype != "float64"
-    if coarse and report.is_near and _sandbox_is_true(report, request):
+    """The report itself, or as float64 decides it where float32 and coarser cannot.
+
+    Where an operation computes in a coarser dtype than its layer, float64 would not reach it: then
+    the tolerance is that of the operation.
+    """
+    if not report.is_near:
+        return report
+    run, gradient = as_in_training(request, of="own")
+    hidden = coarsest({report.tolerance.dtype, *_traced_dtypes(run)})
+    if hidden != report.tolerance.dtype:
+        return check_once(dataclasses.replace(request, dtype=hidden), double=False)
+    if report.tolerance.dtype != "float64" and _sandbox_is_true(report, run, gradient):
         return _run_in_float64(report, request)
     return report
 
 
-def _sandbox_is_true(report: EquivalenceReport, request: Request) -> bool:
+def _traced_dtypes(run: Run) -> set[str]:
+    """What the operations of a run compute in; nothing where it cannot be traced."""
+    try:
+        return dtypes_of(run.traced_at(int(run.size)).operations)
+    except (ValueError, TypeError, NotImplementedError, tf.errors.OpError):
+        return set()
+
+
+def _sandbox_is_true(report: EquivalenceReport, run: Run, real: list[tf.Tensor]) -> bool:
     """Whether the sandbox gives the batch gradient that training gets.
 
     The float64 run happens in the sandbox alone. It may only decide where the sandbox and a real
     training step agree, so that no fault of the sandbox acquits itself.
     """
-    run, real = as_in_training(request, of="own")
     _, found = run.batch_gradient()
     missing = tf.linalg.global_norm([f - r for f, r in zip(found, real, strict=True)])
     return bool(missing <= report.tolerance.rtol * tf.linalg.global_norm(real))

@@ -34,7 +34,7 @@ class Tolerance:
             own may differ by `10 rtol` of its own scale plus `rtol / 8` of the whole scale: a
             gradient that is zero by cancellation, as that of an attention's key bias, is noise
             of the whole.
-        dtype: the coarsest dtype that a layer computes in.
+        dtype: the coarsest dtype that the model computes in.
         because: why it is this number.
     """
 
@@ -53,8 +53,8 @@ class Tolerance:
         return cls(
             value,
             dtype,
-            f"the coarsest dtype that a layer or loss computes in is {dtype}: {times:,.3g} times "
-            f"its spacing of {_EPSILON[dtype]:.2g}, for sums taken in another order",
+            f"the coarsest dtype that the model computes in is {dtype}: {times:,.3g} times its "
+            f"spacing of {_EPSILON[dtype]:.2g}, for sums taken in another order",
         )
 
     def near(self, error: float) -> bool:

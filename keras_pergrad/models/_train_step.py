@@ -62,7 +62,7 @@ def _fitting(batch: Batch, watch: Watch) -> Batch:
 
 def _check(run: Run, gradients: list, settings: PerSample, watch: Watch) -> None:
     replica = _keras.replica_id()
-    tolerance = Tolerance.of(run.compute_dtype, watch.check.rtol)
+    tolerance = Tolerance.of(run.coarsest_dtype, watch.check.rtol)
     engine = get_engine(settings.engine)
 
     def measure() -> None:
@@ -72,8 +72,9 @@ def _check(run: Run, gradients: list, settings: PerSample, watch: Watch) -> None
             engine,
             batch_gradient,
             settings.memory_budget,
-            ORACLE_SAMPLES,
-            watch.turn(replica),
+            rtol=tolerance.rtol,
+            samples=ORACLE_SAMPLES,
+            turn=watch.turn(replica),
         )
         worst = badness(evidence, tolerance.rtol)
         if run.compute_dtype == "float16":  # loss scaling skips such a step, and so does the check

@@ -141,7 +141,7 @@ class _Slot:
         self._badness = tf.Variable(-1.0, trainable=False, dtype=tf.float64)
         self._table = tf.Variable(tf.zeros([2, variables, 5], tf.float64), trainable=False)
         self._coupling = tf.Variable(tf.zeros([5], tf.float64), trainable=False)
-        self._counts = tf.Variable(tf.zeros([11], tf.int32), trainable=False)
+        self._counts = tf.Variable(tf.zeros([12], tf.int32), trainable=False)
         self._refusal = tf.Variable(0, trainable=False, dtype=tf.int32)
         self._numbers = tf.Variable(tf.zeros([_NUMBERS], tf.int32), trainable=False)
 
@@ -167,6 +167,7 @@ class _Slot:
 
     def _packed(self, evidence: Evidence, badness: tf.Tensor) -> list[tuple[tf.Variable, Any]]:
         counts = [evidence.size, evidence.non_finite, tf.cast(evidence.batch_finite, tf.int32)]
+        counts.append(evidence.asked)
         return [
             (self._step, self.turn),
             (self._table, tf.stack([evidence.table, evidence.oracle])),
@@ -181,8 +182,15 @@ class _Slot:
             return None
         self._badness.assign(-1.0)
         table, counts = self._table.numpy(), self._counts.numpy()
-        coupling = Coupling(*self._coupling.numpy())
+        size, non_finite, batch_finite, asked, *indices = counts
         evidence = Evidence(
-            table[0], table[1], coupling, counts[0], counts[1], counts[3:], np.bool_(counts[2])
+            table[0],
+            table[1],
+            asked,
+            Coupling(*self._coupling.numpy()),
+            size,
+            non_finite,
+            np.array(indices),
+            np.bool_(batch_finite),
         )
         return evidence, int(self._step.numpy())

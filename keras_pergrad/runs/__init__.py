@@ -1,6 +1,7 @@
 """Running a model on a batch, on one sample, again, at other predictions, without a trace."""
 
 from keras_pergrad.runs._batch import Batch
+from keras_pergrad.runs._dtypes import coarsest, dtypes_of
 from keras_pergrad.runs._leaves import leaves, map_leaves, take
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
@@ -20,7 +21,9 @@ __all__ = [
     "Recording",
     "Run",
     "Traced",
+    "coarsest",
     "depending_on",
+    "dtypes_of",
     "leaves",
     "map_leaves",
     "prepare",

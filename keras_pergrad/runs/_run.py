@@ -19,6 +19,7 @@ import tensorflow as tf
 from keras_pergrad import _keras
 from keras_pergrad.runs._batch import Batch
 from keras_pergrad.runs._batch_term import batch_term, which_are_free
+from keras_pergrad.runs._dtypes import coarsest
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._row import row
@@ -50,6 +51,7 @@ class Run:
         remarks: what else tracing found that a person should know.
         in_chunks: from a number of samples to how they are cut into chunks, in words; None where
             they are not, or nothing is known of it.
+        seen_dtypes: what the run's operations compute in, where a graph was traced of it.
         observer: who has seen the real run's own backward pass, or None.
     """
 
@@ -66,6 +68,7 @@ class Run:
     unconnected: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     in_chunks: Callable[[int], str | None] | None = None
+    seen_dtypes: set[str] = field(default_factory=set)
     observer: Observer | None = None
 
     # --- what is known about it ---
@@ -95,8 +98,12 @@ class Run:
         """The coarsest dtype that any layer, or a loss, computes in."""
         used = {layer.compute_dtype for layer in _keras.layers_of(self.model)}
         used |= {getattr(loss, "dtype", None) for loss in _keras.loss_objects(self.model)}
-        coarse_first = ("float16", "bfloat16", "float32", "float64")
-        return next((dtype for dtype in coarse_first if dtype in used), "float32")
+        return coarsest(used) or "float32"
+
+    @property
+    def coarsest_dtype(self) -> str:
+        """The same of anything that the model computes, where that was seen."""
+        return coarsest({self.compute_dtype, *self.seen_dtypes}) or "float32"
 
     @property
     def untracked(self) -> list[str]:

@@ -11,6 +11,7 @@ from keras_pergrad import _keras
 from keras_pergrad.errors import UnsupportedError
 from keras_pergrad.gradients import wide
 from keras_pergrad.runs._batch import Batch
+from keras_pergrad.runs._dtypes import dtypes_of
 from keras_pergrad.runs._numbers import expect_numbers
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
@@ -46,6 +47,7 @@ def run_and_differentiate(
             loss, forward = _forward_and_loss(run)
         scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
     operations = _operations()[begin:]
+    run.seen_dtypes = dtypes_of(operations)
     known = {id(variable) for variable, _ in run.state}
     run.state = [*run.state, *read([v for v in run.variables if id(v) not in known])]
     run.state += _written_elsewhere(run, written)
