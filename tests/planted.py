@@ -38,25 +38,33 @@ class Planted(Engine):
 
 
 class Swapped(Engine):
-    """Another engine that gives every sample the gradient of another: the mean stays right."""
+    """Another engine that gives samples the gradients of others: the mean stays right.
+
+    Every sample that of its mirror image in the batch, or the first two each other's.
+    """
 
     name = "swapped"
 
-    def __init__(self, engine: str = "vectorized"):
+    def __init__(self, engine: str = "vectorized", *, only_two: bool = False):
         self._engine = get_engine(engine)
+        self._only_two = only_two
         self.definition = self._engine.definition
 
     def blocks(self, run, memory_budget):
-        return _Swapped(self._engine.blocks(run, memory_budget))
+        return _Swapped(self._engine.blocks(run, memory_budget), self._only_two)
 
 
 class _Swapped(Blocks):
-    def __init__(self, blocks: Blocks):
+    def __init__(self, blocks: Blocks, only_two: bool):
         self._blocks = blocks
+        self._only_two = only_two
         self.size = blocks.size
 
     def at(self, indices):
-        other = self._blocks.at(self.size - 1 - indices)
+        others = self.size - 1 - indices
+        if self._only_two:
+            others = tf.where(indices < 2, 1 - indices, indices)
+        other = self._blocks.at(others)
         return Block(indices, lambda: other.losses, other.factors)
 
     def total(self, function):

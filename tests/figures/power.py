@@ -20,6 +20,7 @@ FAULTS: dict[str, tuple[Engine, str]] = {
     "factor 1/B": (Planted(planted.scaled_everywhere(0.25)), "float32"),
     "sign": (Planted(planted.sign_flipped), "float32"),
     "samples swapped": (planted.Swapped(), "float32"),
+    "two samples swapped": (planted.Swapped(only_two=True), "float32"),
     "noise of mean zero": (Planted(planted.zero_sum_noise), "float32"),
     "a sample dropped": (Planted(planted.one_sample_dropped), "float32"),
     "everything × 3 at a tiny loss": (Planted(planted.scaled_everywhere(3.0)), "tiny"),
