@@ -46,7 +46,7 @@ def test_the_example_prints_what_is_shown(capsys):
     [
         ("loss: 2.1658", "loss: 2.2658"),
         ("digits/dense/kernel", "dense/kernel"),
-        ("pass   1.93e-08", "pass   1.93e-05"),
+        ("pass   6.08e-08", "pass   6.08e-05"),
         ("3.660127 ", "3.560127 "),
         ("Epoch 2/2\n", ""),
     ],
