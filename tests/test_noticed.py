@@ -1,6 +1,7 @@
 """Samples that notice each other without a gradient coming of it: equivalent all the same."""
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, ops
@@ -8,6 +9,7 @@ from keras import layers, ops
 import keras_pergrad as pg
 from tests import oracle
 from tests.problems import compiled, floats
+from tests.samples import expect_exact
 
 X, Y = floats(6, 3, seed=1), floats(6, 2, seed=2)
 
@@ -87,3 +89,12 @@ def test_what_does_not_fit_the_memory_is_not_run_alone():
     report = pg.check_equivalence(model, x, {"p": floats(32, 2)}, memory_budget=4000)
     assert not report.equivalent and not report.coupling.passed
     assert "a few samples" in report.oracle.text
+
+
+@pytest.mark.parametrize("engine", ["loop", "vectorized", "jacobian", "factored"])
+def test_contributions_of_a_loss_with_a_term_that_has_no_gradient(engine):
+    model = _dense(_beside_a_term_without_gradient)
+    batch = oracle.batch_gradient(model, X, Y)
+    g = pg.per_sample_gradients(model, X, Y, engine=engine)
+    found = [np.asarray(mean + term) for mean, term in zip(g.mean(), g.batch_term, strict=True)]
+    expect_exact(found, batch)

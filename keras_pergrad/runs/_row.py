@@ -72,12 +72,16 @@ class RowGraph:
         reached = {ref for leaf in leaves(self.x) for ref in depending_on(leaf, self._graph)}
         for leaf in leaves(y_pred):
             rows = leaf.shape.rank and (size is None or leaf.shape[0] in (None, size))
-            if not rows or leaf.ref() not in reached:
-                raise UnsupportedError(
-                    "engine='jacobian' takes each sample's row of the predictions, which need the "
-                    f"samples on their first axis. Use engine='loop'. Expected: [{size or 'B'}, "
-                    f"...], made of the inputs. Received: a prediction of shape {leaf.shape}."
-                )
+            if rows and leaf.ref() in reached:
+                continue
+            needed = "which need the samples on their first axis"
+            if rows:
+                needed = "which have to depend on the inputs, not on noise alone that is replayed"
+            raise UnsupportedError(
+                f"engine='jacobian' takes each sample's row of the predictions, {needed}. Use "
+                f"engine='loop'. Expected: [{size or 'B'}, ...], made of the inputs. "
+                f"Received: a prediction of shape {leaf.shape}."
+            )
 
     def loss_begins(self) -> None:
         """Marks the end of the cutting, after which everything is one row's."""
