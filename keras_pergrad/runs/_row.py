@@ -74,12 +74,10 @@ class RowGraph:
             rows = leaf.shape.rank and (size is None or leaf.shape[0] in (None, size))
             if rows and leaf.ref() in reached:
                 continue
-            needed = "which need the samples on their first axis"
-            if rows:
-                needed = "which have to depend on the inputs, not on noise alone that is replayed"
             raise UnsupportedError(
-                f"engine='jacobian' takes each sample's row of the predictions, {needed}. Use "
-                f"engine='loop'. Expected: [{size or 'B'}, ...], made of the inputs. "
+                "engine='jacobian' takes each sample's row of the predictions, which need the "
+                "samples on their first axis and have to depend on the inputs, not on weights or "
+                f"replayed noise alone. Use engine='loop'. Expected: [{size or 'B'}, ...]. "
                 f"Received: a prediction of shape {leaf.shape}."
             )
 
