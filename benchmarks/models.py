@@ -28,6 +28,12 @@ def mlp(batch: int) -> Case:
     return _classifier([keras.Input((784,)), *hidden], _floats(batch, 784))
 
 
+def wide(batch: int) -> Case:
+    """784-4096-4096-10: twenty million weights."""
+    hidden = [layers.Dense(4096, "relu"), layers.Dense(4096, "relu"), layers.Dense(CLASSES)]
+    return _classifier([keras.Input((784,)), *hidden], _floats(batch, 784))
+
+
 def cnn(batch: int) -> Case:
     """Two convolutions with pooling, and a dense layer."""
     chain = [keras.Input((28, 28, 1))]
@@ -118,4 +124,5 @@ MODELS: dict[str, Callable[[int], Case]] = {
     "Transformer": transformer,
     "VAE": vae,
     "ResNet": resnet,
+    "wide MLP": wide,
 }

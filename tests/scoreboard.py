@@ -12,6 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from tests.figures import FIGURES, Figure
@@ -23,8 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("figures", nargs="*", metavar="R2", help="all of them by default")
     parser.add_argument("--smoke", action="store_true", help="fewer cases")
     options = parser.parse_args(arguments)
-    found = {name: timed(name, options.smoke) for name in options.figures or FIGURES}
     console = Console(width=120)
+    found = {}
+    for name in track(options.figures or FIGURES, "figures", console=Console(stderr=True)):
+        found[name] = timed(name, options.smoke)
     console.print(table(found))
     for name, (figure, _) in found.items():
         for case in figure.missed:
