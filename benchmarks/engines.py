@@ -198,7 +198,8 @@ def machine() -> str:
 def main() -> None:
     """Measures, prints tables, and writes what was measured where it is asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=[m for m in MODELS if m != "wide MLP"], choices=list(MODELS))
+    usual = [name for name in MODELS if name != "wide MLP"]
+    parser.add_argument("--models", nargs="+", default=usual, choices=list(MODELS))
     parser.add_argument("--batches", nargs="+", type=int, default=[32, 128, 512])
     parser.add_argument("--steps", nargs="+", default=[s for s in STEPS if s not in SLOW])
     parser.add_argument("--rounds", type=int, default=15)

@@ -1,5 +1,7 @@
 """Samples that notice each other without a gradient coming of it: equivalent all the same."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -70,6 +72,7 @@ def test_every_sample_is_run_alone_and_that_decides(make, y, engine):
     report = pg.check_equivalence(model, X, y, engine=engine)
     assert report.coupling.error > report.coupling.limit, "nobody notices: this shows nothing"
     assert report.equivalent and "all 6 samples" in report.oracle.text, str(report)
+    json.dumps(report.to_dict())
     assert "run alone, have these gradients" in report.coupling.text
 
 

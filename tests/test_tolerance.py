@@ -81,3 +81,39 @@ def test_the_reason_names_the_dtype(dtype):
     tolerance = pg.equivalence.Tolerance.of(dtype)
     assert dtype in tolerance.because
     assert 1 < tolerance.rtol / pg.equivalence._tolerance._EPSILON[dtype] < 1e6
+
+
+class Watches(layers.Layer):
+    """Keeps a mean in a coarser dtype, which no loss is made of."""
+
+    def __init__(self, dtype_of_mean, **options):
+        super().__init__(**options)
+        self.dtype_of_mean = dtype_of_mean
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=(), trainable=False, initializer="zeros")
+
+    def call(self, inputs):
+        mean = tf.reduce_mean(tf.cast(inputs, self.dtype_of_mean))
+        self.mean.assign(tf.cast(mean, self.mean.dtype))
+        return inputs
+
+
+@pytest.mark.parametrize(
+    ("policy", "make", "loss"),
+    [
+        ("float32", lambda: Watches("bfloat16"), "mse"),
+        ("float64", lambda: Watches("float32"), "mse"),
+        ("float64", lambda: layers.Dropout(0.3), "log_cosh"),  # it takes a logarithm of a constant
+        ("float64", lambda: layers.GaussianNoise(0.3), "huber"),
+    ],
+)
+def test_what_no_loss_is_made_of_leaves_the_tolerance_alone(policy, make, loss):
+    set_dtype(policy)
+    model = pg.PerGradSequential([keras.Input((3,)), make(), layers.Dense(2)])
+    model.compile("sgd", loss, per_sample=True)
+    batch = floats(8, 3, seed=1), floats(8, 2, seed=2)
+    model.fit(*batch, batch_size=8, verbose=0)
+    by_hand = pg.check_equivalence(model, *batch)
+    for report in (model.equivalence_report, by_hand):
+        assert report.equivalent and report.tolerance.dtype == policy

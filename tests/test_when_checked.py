@@ -1,5 +1,7 @@
 """Steps that cannot be judged: loss scaling skips them, or they have no samples."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -62,3 +64,18 @@ def test_a_failed_check_in_fit_points_on_to_contributions():
     model.compile("sgd", keras.losses.MeanSquaredError("sum"), per_sample=settings)
     model.train_on_batch(floats(4, 3), floats(4, 2))
     assert "check_equivalence" in str(model.equivalence_report.contributions)
+
+
+def test_the_first_check_waits_for_a_gradient():
+    """Of zeros everything is true, and whatever ties samples together has no effect."""
+    stack = [keras.Input((3,)), layers.Dense(4), layers.BatchNormalization(), layers.Dense(2)]
+    model = pg.PerGradSequential(stack)
+    settings = pg.PerSample(on_failure="record")
+    model.compile("sgd", "mse", per_sample=settings)
+    x, y = floats(8, 3, seed=1), floats(8, 2, seed=2)
+    model.train_on_batch(x, y, sample_weight=np.zeros(8, "float32"))
+    assert not model.equivalence_report.coupling.passed
+    model.train_on_batch(x, y)
+    report = model.equivalence_report
+    assert report.step == 1 and not report.equivalent
+    json.dumps(report.to_dict())

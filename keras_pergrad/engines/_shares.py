@@ -10,7 +10,7 @@ from keras_pergrad.engines._loop import one_by_one
 from keras_pergrad.engines._refusal import no_contributions
 from keras_pergrad.engines._remembered import Remembered
 from keras_pergrad.engines._separation import Separation
-from keras_pergrad.engines._sums import RTOL, double, squared_norms, summed
+from keras_pergrad.engines._sums import RTOL, double, norm_of, squared_norms, summed
 from keras_pergrad.gradients import Blocks
 from keras_pergrad.runs import Run
 
@@ -57,10 +57,9 @@ def _are_contributions(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor, 
     Returns:
         That; whether they are finite; and whether all are zero. Scalar bools.
     """
-    sums = [double(each) for each in blocks.total(summed)]
-    expected = [double(each) for each in _expected(blocks, run)]
-    missing = tf.linalg.global_norm([s - e for s, e in zip(sums, expected, strict=True)])
-    norm = tf.linalg.global_norm(expected)
+    sums, expected = blocks.total(summed), _expected(blocks, run)
+    missing = norm_of([s - tf.cast(e, s.dtype) for s, e in zip(sums, expected, strict=True)])
+    norm = norm_of(expected)
     scale = tf.sqrt(tf.reduce_sum(blocks.each(squared_norms)))
     known = missing <= RTOL[run.compute_dtype] * tf.maximum(norm, scale)
     finite, nothing = tf.math.is_finite(scale), tf.equal(scale + norm, 0)

@@ -21,6 +21,18 @@ def squared_norms(block: Block) -> tf.Tensor:
     return tf.add_n([double(factor.squared_norms()) for factor in block.factors])
 
 
-def double(value: tf.Tensor) -> tf.Tensor:
+def norm_of(values: list[tf.Tensor]) -> tf.Tensor:
+    """The norm of all together, in float64, without copies in double precision.
+
+    Of numbers over the largest, so that no square vanishes or overflows.
+    """
+    largest = [double(tf.reduce_max(tf.abs(value))) for value in values]
+    top = tf.reduce_max(tf.stack([double(0.0), *largest]))
+    unit = tf.where(top > 0, top, tf.ones_like(top))
+    squares = [double(tf.reduce_sum(tf.square(v / tf.cast(unit, v.dtype)))) for v in values]
+    return top * tf.sqrt(tf.add_n(squares))
+
+
+def double(value: tf.Tensor | float) -> tf.Tensor:
     """The value in float64."""
     return tf.cast(value, tf.float64)

@@ -5,7 +5,7 @@ from keras_pergrad.equivalence._evidence import Evidence, gather_evidence
 from keras_pergrad.equivalence._judge import Subject, judge
 from keras_pergrad.equivalence._once import subject_of
 from keras_pergrad.equivalence._probe import Coupling
-from keras_pergrad.equivalence._ratios import badness
+from keras_pergrad.equivalence._ratios import badness, tells
 from keras_pergrad.equivalence._report import Cause, EquivalenceReport, Finding, VariableRow
 from keras_pergrad.equivalence._tolerance import Tolerance, expect_rtol
 from keras_pergrad.equivalence.causes import find_causes, layers_with_batch_statistics
@@ -29,4 +29,5 @@ __all__ = [
     "judge",
     "layers_with_batch_statistics",
     "subject_of",
+    "tells",
 ]

@@ -104,6 +104,7 @@ def _only_noticed(table: tf.Tensor, coupling: Coupling, rtol: float) -> tf.Tenso
     engines that split the batch's own backward pass the mean is right whatever they split.
     """
     right = (_ratios.overall(table) <= rtol) & tf.reduce_all(_ratios.by_variable(table, rtol) <= 1)
+    right &= _ratios.tells(table)
     return right & ~tf.reduce_all(_ratios.coupling(coupling) <= rtol)
 
 

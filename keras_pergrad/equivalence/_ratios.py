@@ -32,6 +32,11 @@ def by_variable(table: tf.Tensor, rtol: float) -> tf.Tensor:
     return _ratio(tf.sqrt(table[:, DIFFERENCE]), allowed)
 
 
+def tells(table: tf.Tensor) -> tf.Tensor:
+    """Whether there is anything to compare; of zeros everything is true. A scalar bool."""
+    return _scale(table) > 0
+
+
 def coupling(found: Coupling) -> tf.Tensor:
     """How far predictions and the loss move, each relative to its own size, `[3]`.
 
@@ -48,7 +53,8 @@ def badness(evidence: Evidence, rtol: float) -> tf.Tensor:
     ratios += [tf.reduce_max(by_variable(t, rtol)) for t in (evidence.table, evidence.oracle)]
     tied = coupling(evidence.coupling) / rtol
     # Where all samples were run alone, what they notice of each other has been judged by that.
-    ratios.append(tf.where(evidence.asked == evidence.size, tied[2], tf.reduce_max(tied)))
+    known = tf.equal(evidence.asked, evidence.size) & tells(evidence.table)
+    ratios.append(tf.where(known, tied[2], tf.reduce_max(tied)))
     ratios = tf.stack(ratios)
     nothing = tf.constant(-1.0, tf.float64)
     sick = tf.reduce_any(tf.math.is_nan(ratios)) | (evidence.non_finite > 0)

@@ -33,7 +33,8 @@ def with_tie_broken(report: EquivalenceReport, request: Request) -> EquivalenceR
 def _traced_dtypes(run: Run) -> set[str]:
     """What the operations of a run compute in; nothing where it cannot be traced."""
     try:
-        return dtypes_of(run.traced_at(int(run.size)).operations)
+        traced = run.traced_at(int(run.size))
+        return dtypes_of(traced.operations, traced.loss)
     except (ValueError, TypeError, NotImplementedError, tf.errors.OpError):
         return set()
 

@@ -22,6 +22,7 @@ from keras_pergrad.equivalence import (
     Subject,
     explained,
     judge,
+    tells,
 )
 from keras_pergrad.errors import EquivalenceError, EquivalenceWarning, PerGradError
 from keras_pergrad.models._settings import EquivalenceCheck
@@ -161,7 +162,7 @@ class _Slot:
 
     def keep(self, evidence: Evidence, badness: tf.Tensor) -> None:
         worse = badness > self._badness
-        self.judged.assign(self.judged | (badness >= 0))
+        self.judged.assign(self.judged | (badness >= 0) & tells(evidence.table))
         for variable, value in self._packed(evidence, badness):
             variable.assign(tf.where(worse, value, variable))
 

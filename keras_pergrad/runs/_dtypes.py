@@ -18,12 +18,34 @@ def coarsest(dtypes: Iterable[str | None]) -> str | None:
     return next((dtype for dtype in _COARSE_FIRST if dtype in used), None)
 
 
-def dtypes_of(operations: Sequence[tf.Operation]) -> set[str]:
-    """What traced operations compute in; those inside of functions are not looked at."""
+def dtypes_of(operations: Sequence[tf.Operation], loss: tf.Tensor) -> set[str]:
+    """What those of the operations compute in that the loss is made by.
+
+    Those of constants alone are left out, and those inside of functions are not looked at.
+    """
     found = {
         output.dtype.name
-        for operation in operations
+        for operation in _ancestors(operations, loss)
         if operation.type not in _GIVEN
         for output in operation.outputs
     }
     return {_PARTS.get(name, name) for name in found}
+
+
+def _ancestors(operations: Sequence[tf.Operation], loss: tf.Tensor) -> list[tf.Operation]:
+    """The operations that a tensor depends on, and that depend on more than constants."""
+    varying: dict[str, tf.Operation] = {}
+    constant: set[str] = set()
+    for operation in operations:
+        inputs = {tensor.op.name for tensor in operation.inputs}
+        if operation.type == "Const" or (inputs and inputs <= constant):
+            constant.add(operation.name)
+        else:
+            varying[operation.name] = operation
+    reached, rest = [], [loss.op.name]
+    while rest:
+        operation = varying.pop(rest.pop(), None)
+        if operation is not None:
+            reached.append(operation)
+            rest += [tensor.op.name for tensor in operation.inputs]
+    return reached

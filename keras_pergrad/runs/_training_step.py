@@ -47,7 +47,7 @@ def run_and_differentiate(
             loss, forward = _forward_and_loss(run)
         scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
     operations = _operations()[begin:]
-    run.seen_dtypes = dtypes_of(operations)
+    run.seen_dtypes = dtypes_of(operations, loss) if operations else set()
     known = {id(variable) for variable, _ in run.state}
     run.state = [*run.state, *read([v for v in run.variables if id(v) not in known])]
     run.state += _written_elsewhere(run, written)
