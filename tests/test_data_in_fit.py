@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 import keras_pergrad as pg
 from tests.problems import floats
@@ -108,3 +108,37 @@ def test_nested_inputs_and_outputs():
     options |= {"loss_weights": {"a": 0.3, "b": 2.0}, "metrics": {"a": ["mae"], "b": ["mse"]}}
     plain = trained(_nested, None, **options)
     expect_bit_equal(plain, trained(_nested, pg.PerSample(check="always"), **options))
+
+
+class SeesDtype(layers.Layer):
+    """Keeps what `call` is given as it is."""
+
+    def __init__(self):
+        super().__init__(autocast=False)
+        self.inner = layers.Dense(2)
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, inputs):
+        return self.inner(inputs * ops.cast(1.0 / 3.0, inputs.dtype))
+
+
+def test_eager_arrays_keep_their_dtype():
+    """`call` sees double precision in plain Keras, too, where it asked for that."""
+
+    def fit(model):
+        for k in range(3):
+            model.train_on_batch(*(part.astype("float64")[k : k + 4] for part in data()[:2]))
+        history = keras.callbacks.History()
+        history.history = {}
+        return history
+
+    def make(functional, sequential):
+        model = sequential([keras.Input((3,)), SeesDtype()])
+        model.autocast = False
+        return model
+
+    plain = trained(make, None, fit=fit, run_eagerly=True)
+    measured = trained(make, RECORD, fit=fit, run_eagerly=True)
+    expect_bit_equal(plain, measured)

@@ -101,3 +101,17 @@ def test_contributions_of_a_loss_with_a_term_that_has_no_gradient(engine):
     g = pg.per_sample_gradients(model, X, Y, engine=engine)
     found = [np.asarray(mean + term) for mean, term in zip(g.mean(), g.batch_term, strict=True)]
     expect_exact(found, batch)
+
+
+def test_what_does_not_fit_one_chunk_is_not_run_alone_either():
+    """Few weights, and many numbers a sample: it is the activations that do not fit."""
+    start = keras.Input((3,))
+    hidden = layers.Dense(4000, trainable=False)(start)
+    outputs = layers.Dense(1, name="p")(layers.Reshape((1000, 4))(hidden))
+    pooled = layers.GlobalAveragePooling1D(name="q")(outputs)
+    model = keras.Model(start, {"q": pooled, "stat": Spread(name="stat")(pooled)})
+    compiled(model, {"q": "mse", "stat": None})
+    batch = floats(32, 3), {"q": floats(32, 1)}
+    assert pg.check_equivalence(model, *batch).equivalent
+    report = pg.check_equivalence(model, *batch, memory_budget=60_000)
+    assert not report.equivalent and "a few samples" in report.oracle.text

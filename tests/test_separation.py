@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import keras_pergrad as pg
 from tests import oracle
-from tests.problems import floats
+from tests.problems import compiled, floats
 
 ISOLATED = ("loop", "vectorized")
 
@@ -93,3 +94,25 @@ def test_the_mean_under_batch_statistics_is_not_applied_without_a_check():
         pytest.raises(pg.SeparationError, match="do not add up"),
     ):
         model.fit(floats(4, 3, seed=1), floats(4, 2, seed=2), verbose=0)
+
+
+@pytest.mark.parametrize("engine", ["factored", "loop"])
+def test_a_function_traced_before_xla_compiles_it_has_nan_in_all_answers(engine):
+    """Its assertion, which has stopped it once, is dropped then."""
+
+    def loss(y, y_pred):
+        return tf.reduce_max(y_pred - y) + tf.reduce_mean(y_pred) ** 2
+
+    model = compiled(keras.Sequential([keras.Input((3,)), layers.Dense(2)]), loss)
+    batch = tf.constant(floats(3, 3, seed=1)), tf.constant(floats(3, 2, seed=2))
+
+    @tf.function
+    def inner(x, y):
+        g = pg.per_sample_gradients(model, x, y, engine=engine)
+        return g.norms(), g.mean(), g.sum()
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"contribution|neither"):
+        inner(*batch)
+    norms, *answers = tf.function(lambda x, y: inner(x, y), jit_compile=True)(*batch)
+    assert np.isnan(norms).all()
+    assert all(np.isnan(tf.linalg.global_norm(answer)) for answer in answers)

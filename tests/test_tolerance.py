@@ -106,6 +106,7 @@ class Watches(layers.Layer):
         ("float64", lambda: Watches("float32"), "mse"),
         ("float64", lambda: layers.Dropout(0.3), "log_cosh"),  # it takes a logarithm of a constant
         ("float64", lambda: layers.GaussianNoise(0.3), "huber"),
+        ("float64", lambda: layers.LayerNormalization(), "cosine_similarity"),
     ],
 )
 def test_what_no_loss_is_made_of_leaves_the_tolerance_alone(policy, make, loss):

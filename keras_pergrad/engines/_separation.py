@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.engines._refusal import no_contributions
-from keras_pergrad.engines._scaled import scaled_blocks
+from keras_pergrad.engines._scaled import marked_blocks, scaled_blocks
 from keras_pergrad.engines._sums import RTOL, double, squared_norms, summed
 from keras_pergrad.errors import SeparationError
 from keras_pergrad.gradients import Blocks
@@ -53,11 +53,11 @@ class Separation:
             if not bool(self.known):
                 raise self.refusal
             return self.blocks
-        if not _keras.under_xla():
-            tf.debugging.Assert(~self.failed, [str(self.refusal)])
-            return self.blocks
         one = tf.where(self.failed, tf.constant(_NAN, tf.float64), tf.ones((), tf.float64))
-        return scaled_blocks(self.blocks, one)
+        if _keras.under_xla():
+            return scaled_blocks(self.blocks, one)
+        tf.debugging.Assert(~self.failed, [str(self.refusal)])
+        return marked_blocks(self.blocks, one)
 
 
 def separate(blocks: Blocks, run: Run, engine: str) -> Separation:

@@ -81,7 +81,7 @@ def gather_evidence(
     table = _compare(batch_gradient, mean, tf.reduce_mean(norms, axis=0))
     coupling = probe(run, turn)
     if not _keras.under_xla():  # it wants to know how many
-        everybody = _only_noticed(table, coupling, rtol) & _fits(run, memory_budget)
+        everybody = _only_noticed(table, coupling, rtol) & _fits(run, memory_budget) & g.blocks.fits
         samples = tf.where(everybody, size, samples)
     picks = pick(run.size, samples, turn)
     return Evidence(

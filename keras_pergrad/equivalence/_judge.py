@@ -147,7 +147,7 @@ def _judge_coupling(evidence: Evidence, subject: Subject, rtol: float, right: bo
         text = f"not asked: {reason}"
     error = float(np.max([model, loss, replay]))  # NaN if either is
     known = evidence.asked == evidence.size and bool(_ratios.tells(evidence.table))
-    harmless = bool(right and known and max(model, loss) > rtol >= replay)
+    harmless = bool(right and known and np.max([model, loss]) > rtol >= replay)
     if harmless:
         text += "; but all samples, run alone, have these gradients"
     return Finding(error <= rtol or harmless, error, rtol, _judged(error, text), not reason)

@@ -57,7 +57,9 @@ def badness(evidence: Evidence, rtol: float) -> tf.Tensor:
     ratios.append(tf.where(known, tied[2], tf.reduce_max(tied)))
     ratios = tf.stack(ratios)
     nothing = tf.constant(-1.0, tf.float64)
-    sick = tf.reduce_any(tf.math.is_nan(ratios)) | (evidence.non_finite > 0)
+    sick = tf.reduce_any(tf.math.is_nan(tf.concat([ratios, tied], axis=0))) | (
+        evidence.non_finite > 0
+    )
     worst = tf.where(sick, tf.constant(float("inf"), tf.float64), tf.reduce_max(ratios))
     return tf.where(evidence.size == 0, nothing, worst)
 

@@ -34,7 +34,7 @@ def _traced_dtypes(run: Run) -> set[str]:
     """What the operations of a run compute in; nothing where it cannot be traced."""
     try:
         traced = run.traced_at(int(run.size))
-        return dtypes_of(traced.operations, traced.loss)
+        return dtypes_of(traced.operations, traced.weights, traced.loss)
     except (ValueError, TypeError, NotImplementedError, tf.errors.OpError):
         return set()
 

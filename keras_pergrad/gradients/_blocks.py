@@ -82,6 +82,14 @@ class Total:
         scaled = [each * tf.cast(number, each.dtype) for each in self.gradients]
         return Total(scaled, self.size, self.are_means)
 
+    def marked(self, number: tf.Tensor) -> Total:
+        """The same with the smallest tensor times a scalar: NaN shows, and costs nothing."""
+        sizes = [each.shape.num_elements() or 0 for each in self.gradients]
+        place = sizes.index(min(sizes))
+        marked = [each * tf.cast(number, each.dtype) for each in self.gradients[place : place + 1]]
+        around = self.gradients[:place], self.gradients[place + 1 :]
+        return Total([*around[0], *marked, *around[1]], self.size, self.are_means)
+
     def sums(self) -> list[tf.Tensor]:
         """`Σ_i g_i`, one tensor a variable."""
         if not self.are_means:
@@ -113,6 +121,11 @@ class Blocks(abc.ABC):
     expected: Total | None = None
     interacts: bool = False
 
+    @property
+    def fits(self) -> bool | tf.Tensor:
+        """Whether all samples can be held at once, as far as that is limited."""
+        return True
+
     @abc.abstractmethod
     def total(self, function: Callable[[Block], Any]) -> Any:
         """The sum over blocks of `function(block)`, a nest of tensors."""
@@ -138,6 +151,10 @@ class Mapped(Blocks):
         self._blocks = blocks
         self._change = change
         self.size, self.held, self.interacts = blocks.size, blocks.held, blocks.interacts
+
+    @property
+    def fits(self) -> bool | tf.Tensor:
+        return self._blocks.fits
 
     def __str__(self) -> str:
         return str(self._blocks)

@@ -36,7 +36,7 @@ def measured_train_step(
     model: keras.Model, data: Any, settings: PerSample, watch: Watch
 ) -> dict[str, Any]:
     """One training step, with what `settings` ask for; returns the metrics, as Keras does."""
-    batch = _fitting(Batch.of(*keras.utils.unpack_x_y_sample_weight(data)), watch)
+    batch = _fitting(Batch.in_training(*keras.utils.unpack_x_y_sample_weight(data)), watch)
     x, y, sample_weight = batch.x, batch.y, batch.sample_weight
     observer = get_engine(settings.engine).observer if settings.aggregator else None
     run, loss, gradients = run_and_differentiate(model, batch, of="own", observer=observer)

@@ -48,6 +48,21 @@ class Batch:
         batch.check()
         return batch
 
+    @classmethod
+    def in_training(cls, x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
+        """What Keras hands a training step, in the dtypes that it has; arrays where it is eager.
+
+        Raises:
+            DataError: a leaf has no samples axis, or the leading sizes differ.
+        """
+
+        def as_given(leaf: Any) -> Any:
+            return tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+        batch = cls(*(map_leaves(as_given, part) for part in (x, y, sample_weight)))
+        batch.check()
+        return batch
+
     def check(self) -> None:
         """Compares the leading sizes that are known while tracing.
 

@@ -8,8 +8,6 @@ import tensorflow as tf
 
 _COARSE_FIRST = ("float16", "bfloat16", "float32", "float64")
 _PARTS = {"complex64": "float32", "complex128": "float64"}
-# They compute nothing: what they give is used as it is, or cast.
-_GIVEN = frozenset(("Const", "Placeholder", "ReadVariableOp"))
 
 
 def coarsest(dtypes: Iterable[str | None]) -> str | None:
@@ -18,34 +16,32 @@ def coarsest(dtypes: Iterable[str | None]) -> str | None:
     return next((dtype for dtype in _COARSE_FIRST if dtype in used), None)
 
 
-def dtypes_of(operations: Sequence[tf.Operation], loss: tf.Tensor) -> set[str]:
-    """What those of the operations compute in that the loss is made by.
-
-    Those of constants alone are left out, and those inside of functions are not looked at.
-    """
+def dtypes_of(
+    operations: Sequence[tf.Operation], weights: Iterable[tf.Tensor], loss: tf.Tensor
+) -> set[str]:
+    """What operations compute in on the way from weights to a loss; not those inside functions."""
     found = {
         output.dtype.name
-        for operation in _ancestors(operations, loss)
-        if operation.type not in _GIVEN
+        for operation in _between(operations, weights, loss)
         for output in operation.outputs
     }
     return {_PARTS.get(name, name) for name in found}
 
 
-def _ancestors(operations: Sequence[tf.Operation], loss: tf.Tensor) -> list[tf.Operation]:
-    """The operations that a tensor depends on, and that depend on more than constants."""
-    varying: dict[str, tf.Operation] = {}
-    constant: set[str] = set()
+def _between(
+    operations: Sequence[tf.Operation], weights: Iterable[tf.Tensor], loss: tf.Tensor
+) -> list[tf.Operation]:
+    """The operations that depend on a weight, and that a loss depends on."""
+    reached = {weight.ref() for weight in weights}
+    after: dict[str, tf.Operation] = {}
     for operation in operations:
-        inputs = {tensor.op.name for tensor in operation.inputs}
-        if operation.type == "Const" or (inputs and inputs <= constant):
-            constant.add(operation.name)
-        else:
-            varying[operation.name] = operation
-    reached, rest = [], [loss.op.name]
+        if any(tensor.ref() in reached for tensor in operation.inputs):
+            reached.update(tensor.ref() for tensor in operation.outputs)
+            after[operation.name] = operation
+    between, rest = [], [loss.op.name]
     while rest:
-        operation = varying.pop(rest.pop(), None)
-        if operation is not None:
-            reached.append(operation)
-            rest += [tensor.op.name for tensor in operation.inputs]
-    return reached
+        found = after.pop(rest.pop(), None)
+        if found is not None:
+            between.append(found)
+            rest += [tensor.op.name for tensor in found.inputs]
+    return between

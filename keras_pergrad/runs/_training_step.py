@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import keras
@@ -47,15 +48,16 @@ def run_and_differentiate(
             loss, forward = _forward_and_loss(run)
         scaled = loss if model.optimizer is None else model.optimizer.scale_loss(loss)
     operations = _operations()[begin:]
-    run.seen_dtypes = dtypes_of(operations, loss) if operations else set()
     known = {id(variable) for variable, _ in run.state}
     run.state = [*run.state, *read([v for v in run.variables if id(v) not in known])]
     run.state += _written_elsewhere(run, written)
     run.gradient_scale = gradient_scale(model, run.size)
     at: list[tf.Tensor] = []
+    readings = _keras.readings(operations, run.variables)
+    if operations:
+        run.seen_dtypes = dtypes_of(operations, itertools.chain(*readings), loss)
     if observer is not None and _can_be_observed(run):
         run.observer = observer(run)
-        readings = _keras.readings(operations, run.variables)
         at = run.observer.choose(operations, readings, forward - begin)
     gradients, seen = tape.gradient(scaled, [list(model.trainable_weights), at])
     if run.observer is not None:
