@@ -1,6 +1,7 @@
 """Every problem × every engine against an oracle that shares no code with the package."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -123,13 +124,25 @@ def test_own_gradients_are_those_of_samples_run_alone(problem, dtype, engine):
     expect_close(rows(case, engine, "own"), own_of(problem.name, dtype), problem, dtype)
 
 
-@every_way("jacobian", "factored")
-@each(
+def _adding_up(problem: Problem, dtype: str, engine: str) -> bool:
+    """Whether by default: not where unrolled and augmented backward passes are most of the time,
+    nor where contributions are own gradients, which are tested above, but for the Jacobian."""
+    quick = dtype == "float64" and engine in ("jacobian", "factored") and not _is_long(problem)
+    return quick and (engine == "jacobian" or not _is_plain(problem))
+
+
+@pytest.mark.parametrize(
+    ("problem", "dtype", "engine"),
     [
-        # Unrolled and augmented backward passes are most of the time, and tested above as well.
-        pytest.param(p, marks=pytest.mark.slow) if _is_long(p) else p
-        for p in by_tag(without=("no_decomposition",))
-    ]
+        pytest.param(
+            *way,
+            id=f"{way[0].name}-{way[1]}-{way[2]}",
+            marks=() if _adding_up(*way) else pytest.mark.slow,
+        )
+        for way in itertools.product(
+            by_tag(without=("no_decomposition",)), ("float64", "float32"), ENGINES
+        )
+    ],
 )
 def test_contributions_add_up_to_the_batch_gradient(problem, dtype, engine):
     if engine not in OF_THE_BATCH and "couples" in problem.tags:
