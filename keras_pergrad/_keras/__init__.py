@@ -17,6 +17,7 @@ from keras_pergrad._keras._converters import (
     stacked,
     standard_converter,
 )
+from keras_pergrad._keras._custom_gradients import forget_custom_gradients
 from keras_pergrad._keras._draws import Draw
 from keras_pergrad._keras._dtypes import computing_in_float64
 from keras_pergrad._keras._graphs import (
@@ -25,6 +26,7 @@ from keras_pergrad._keras._graphs import (
     readings,
     replica_id,
     static_shape,
+    traced_once,
     under_xla,
     variables_read_past,
 )
@@ -57,6 +59,7 @@ __all__ = [
     "computing_in_float64",
     "converters_replaced",
     "cut",
+    "forget_custom_gradients",
     "forward",
     "functional_init_arguments",
     "global_seed_state",
@@ -78,6 +81,7 @@ __all__ = [
     "standard_converter",
     "static_shape",
     "stop_rematerializing",
+    "traced_once",
     "track_loss",
     "under_xla",
     "variables_read_past",

@@ -21,6 +21,11 @@ def compiled(function: Callable) -> Any:
     return result
 
 
+def traced_once(function: Callable) -> Callable:
+    """The function itself or, in a graph, one that several calls of it trace once."""
+    return function if tf.executing_eagerly() else compiled(function)
+
+
 def apart(action: Callable[[], Any]) -> Any:
     """Does what `action` does in one operation of the graph, which is optimized by itself.
 

@@ -63,7 +63,9 @@ class Factored(Engine):
     def _carry_out(self, plan: Plan) -> None:
         with refusing(self.name):
             if tf.executing_eagerly():
-                plan.refill(_keras.compiled(lambda: plan.tensors())())
+                traced = _keras.compiled(lambda: plan.tensors()).get_concrete_function()
+                _keras.forget_custom_gradients(traced.graph)
+                plan.refill(traced())
                 check(plan)
             else:
                 plan.tensors()

@@ -39,31 +39,32 @@ def probe(run: Run, turn: int | tf.Tensor) -> Coupling:
 
     Twice, with halves that chance makes: what ties samples to each other may keep to one of them.
     """
-    halves = halvings(run.size, turn)
+    halves, plain = halvings(run.size, turn), run.again()
     everybody = tf.ones_like(halves[0])
-    plain, changed = run.again(), run.again(_changed(run.batch, everybody))
-    ways = [_one_way(run, half, plain, changed) for half in halves]
-    moved, mixed, largest = (tf.reduce_max(tf.stack(found)) for found in zip(*ways, strict=True))
+    changing = _keras.traced_once(lambda which: _changing(run, plain, which))
+    all_changed = changing(everybody)
+    moved, mixed, largest = [], [], []
+    for half in halves:
+        first, second = changing(half), changing(~half)
+        moved.append(_movement(leaves(plain.y_pred), first[0], ~half))
+        moved.append(_movement(leaves(plain.y_pred), second[0], half))
+        losses = (plain.loss, first[1], second[1], all_changed[1])
+        values = tf.stack([tf.cast(loss, tf.float64) for loss in losses])
+        mixed.append(tf.abs(values[0] - values[1] - values[2] + values[3]))
+        largest.append(tf.reduce_max(tf.abs(values)))
     replay = _movement(run.y_pred, plain.y_pred, everybody)
-    return Coupling(moved, _largest(plain.y_pred), mixed, largest, replay)
+    worst = [tf.reduce_max(tf.stack(each)) for each in (moved, mixed, largest)]
+    return Coupling(worst[0], _largest(plain.y_pred), worst[1], worst[2], replay)
 
 
-def _one_way(
-    run: Run, half: tf.Tensor, plain: Outcome, changed: Outcome
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What moves with one way of cutting: a prediction, the loss, and the largest loss."""
-    first, second = run.again(_changed(run.batch, half)), run.again(_changed(run.batch, ~half))
-    moved = tf.maximum(
-        _movement(plain.y_pred, first.y_pred, ~half), _movement(plain.y_pred, second.y_pred, half)
-    )
-    if run.is_opaque:
-        losses = [each.loss for each in (plain, first, second, changed)]
-    else:
-        corners = (tf.zeros_like(half), half, ~half, tf.ones_like(half))
-        losses = [run.loss_at(_moved(plain.y_pred, which)) for which in corners]
-    values = tf.stack([tf.cast(loss, tf.float64) for loss in losses])
-    mixed = tf.abs(values[0] - values[1] - values[2] + values[3])
-    return moved, mixed, tf.reduce_max(tf.abs(values))
+def _changing(run: Run, plain: Outcome, which: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """The predictions with some samples changed, and the loss of that.
+
+    Keras' own losses are asked at predictions that moved, so that only they are judged.
+    """
+    outcome = run.again(_changed(run.batch, which))
+    loss = outcome.loss if run.is_opaque else run.loss_at(_moved(plain.y_pred, which))
+    return leaves(outcome.y_pred), loss
 
 
 def _changed(batch: Batch, which: tf.Tensor) -> Batch:

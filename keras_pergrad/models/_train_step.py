@@ -45,6 +45,8 @@ def measured_train_step(
         _check(run, gradients, settings, watch)
     applied = _aggregate(run, gradients, settings, watch)
     model.optimizer.apply_gradients(list(zip(applied, model.trainable_weights, strict=True)))
+    if not tf.executing_eagerly():
+        _keras.forget_custom_gradients(tf.compat.v1.get_default_graph())
     return model.compute_metrics(x, y, run.y_pred, sample_weight=sample_weight)
 
 

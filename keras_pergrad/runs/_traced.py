@@ -61,6 +61,7 @@ def traced_at(run: Run, size: int) -> Traced:
 
     with tf.init_scope():  # traced inside another graph, it would keep that from being freed
         graph = _keras.compiled(loss).get_concrete_function(*_specs(run, size)).graph
+    _keras.forget_custom_gradients(graph)
     found = dict(inside)
     inside.clear()
     return Traced(graph.get_operations(), loss=graph.outputs[0], **found)
