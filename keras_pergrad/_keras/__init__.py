@@ -23,6 +23,7 @@ from keras_pergrad._keras._dtypes import computing_in_float64
 from keras_pergrad._keras._graphs import (
     apart,
     compiled,
+    depending_on,
     readings,
     replica_id,
     static_shape,
@@ -59,6 +60,7 @@ __all__ = [
     "computing_in_float64",
     "converters_replaced",
     "cut",
+    "depending_on",
     "forget_custom_gradients",
     "forward",
     "functional_init_arguments",

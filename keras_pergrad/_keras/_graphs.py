@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -64,6 +64,15 @@ def _static_size(size: tf.Tensor) -> int | None:
         return None
     source, begin = size.op.inputs[0], tf.get_static_value(size.op.inputs[1])
     return None if begin is None else constant_value_as_shape(source).as_list()[int(begin[0])]
+
+
+def depending_on(sources: Iterable[tf.Tensor], operations: Iterable[tf.Operation]) -> set[Any]:
+    """References of some tensors, and of all that operations, in their order, make of them."""
+    reached = {source.ref() for source in sources}
+    for operation in operations:
+        if any(tensor.ref() in reached for tensor in operation.inputs):
+            reached.update(tensor.ref() for tensor in operation.outputs)
+    return reached
 
 
 def variables_read_past(graph: Any, variables: list[keras.Variable]) -> list[keras.Variable]:

@@ -17,7 +17,7 @@ from keras_pergrad.engines._trace import (
 )
 from keras_pergrad.errors import UnsupportedError
 from keras_pergrad.gradients import Block, Chunked
-from keras_pergrad.runs import Run, depending_on
+from keras_pergrad.runs import Run
 
 # Stacked operations copy: patches of convolutions, transposed operands, the zeroed last chunk. Seen
 # on a convolutional model: twice the tensors of the graph.
@@ -76,8 +76,8 @@ def stacked_bytes(graph: tf.Graph) -> int:
 
     An upper bound, as if nothing were freed before the end. Unknown sizes count as one.
     """
-    tensors = (each.deref() for each in depending_on(graph.inputs[0], graph))
-    return _STACKING * sum(_bytes(tensor) for tensor in tensors)
+    reached = _keras.depending_on(graph.inputs[:1], graph.get_operations())
+    return _STACKING * sum(_bytes(each.deref()) for each in reached)
 
 
 def _bytes(tensor: tf.Tensor) -> int:

@@ -24,7 +24,6 @@ def marked_blocks(blocks: Blocks, number: tf.Tensor) -> Blocks:
 
 
 def _mapped(blocks: Blocks, number: tf.Tensor, expected: Total | None) -> Blocks:
-
     def scale(block: Block) -> Block:
         factors = [times(number, factor) for factor in block.factors]
 

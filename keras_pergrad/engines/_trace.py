@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.errors import PerGradError, UnsupportedError
-from keras_pergrad.runs import Run, depending_on
+from keras_pergrad.runs import Run
 
 _TASK = {"vectorized": "stack", "jacobian": "stack", "loop": "run"}
 _WAY_OUT = {
@@ -145,6 +145,7 @@ def expect_no_side_effects(graph: tf.Graph) -> None:
 def note_ignored_samples(run: Run, graph: tf.Graph) -> None:
     """Remarks on a loss that is the same whatever the sample."""
     remark = "The loss does not depend on the samples: all gradients are the same."
-    ignored = graph.outputs[0].ref() not in depending_on(graph.inputs[0], graph)
+    reached = _keras.depending_on(graph.inputs[:1], graph.get_operations())
+    ignored = graph.outputs[0].ref() not in reached
     if ignored and remark not in run.remarks:
         run.remarks.append(remark)

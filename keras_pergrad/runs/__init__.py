@@ -9,7 +9,6 @@ from keras_pergrad.runs._recurrent import recurrent_layers
 from keras_pergrad.runs._run import Run
 from keras_pergrad.runs._start import prepare, start
 from keras_pergrad.runs._state import state_restored, trained_variables
-from keras_pergrad.runs._terms import depending_on
 from keras_pergrad.runs._traced import Traced
 from keras_pergrad.runs._training_step import run_and_differentiate, without_loss_scale
 from keras_pergrad.runs._whole import Outcome
@@ -22,7 +21,6 @@ __all__ = [
     "Run",
     "Traced",
     "coarsest",
-    "depending_on",
     "dtypes_of",
     "leaves",
     "map_leaves",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +44,7 @@ class Batch:
         """
         for name, value in (("x", x), ("y", y), ("sample_weight", sample_weight)):
             _refuse_data_sets(name, value)
-        batch = cls(*(map_leaves(to_tensor, part) for part in (x, y, sample_weight)))
-        batch.check()
-        return batch
+        return cls._checked(to_tensor, x, y, sample_weight)
 
     @classmethod
     def in_training(cls, x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
@@ -59,7 +57,11 @@ class Batch:
         def as_given(leaf: Any) -> Any:
             return tf.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf
 
-        batch = cls(*(map_leaves(as_given, part) for part in (x, y, sample_weight)))
+        return cls._checked(as_given, x, y, sample_weight)
+
+    @classmethod
+    def _checked(cls, convert: Callable[[Any], Any], *parts: Any) -> Batch:
+        batch = cls(*(map_leaves(convert, part) for part in parts))
         batch.check()
         return batch
 

@@ -10,7 +10,7 @@ from keras_pergrad import _keras
 from keras_pergrad.runs import _parts
 from keras_pergrad.runs._attributes import attributes_kept
 from keras_pergrad.runs._tape import differentiate
-from keras_pergrad.runs._terms import depending_on, no_penalties, owned, penalties
+from keras_pergrad.runs._terms import no_penalties, owned, penalties
 from keras_pergrad.runs._whole import loss_with
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def which_are_free(run: Run) -> list[bool]:
     index = tf.TensorSpec([], tf.int32)
     with attributes_kept(run.model):
         graph = _keras.compiled(terms_of).get_concrete_function(index).graph
-    reached = depending_on(graph.inputs[0], graph)
+    reached = _keras.depending_on(graph.inputs[:1], graph.get_operations())
     return [tensor.ref() not in reached for tensor in graph.outputs]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
+from keras_pergrad import _keras
+
 _COARSE_FIRST = ("float16", "bfloat16", "float32", "float64")
 _PARTS = {"complex64": "float32", "complex128": "float64"}
 
@@ -32,12 +34,8 @@ def _between(
     operations: Sequence[tf.Operation], weights: Iterable[tf.Tensor], loss: tf.Tensor
 ) -> list[tf.Operation]:
     """The operations that depend on a weight, and that a loss depends on."""
-    reached = {weight.ref() for weight in weights}
-    after: dict[str, tf.Operation] = {}
-    for operation in operations:
-        if any(tensor.ref() in reached for tensor in operation.inputs):
-            reached.update(tensor.ref() for tensor in operation.outputs)
-            after[operation.name] = operation
+    reached = _keras.depending_on(weights, operations)
+    after = {o.name: o for o in operations if any(each.ref() in reached for each in o.inputs)}
     between, rest = [], [loss.op.name]
     while rest:
         found = after.pop(rest.pop(), None)

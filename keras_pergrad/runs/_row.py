@@ -13,7 +13,6 @@ from keras_pergrad.runs import _parts
 from keras_pergrad.runs._attributes import rows_of_attributes, tensors_held
 from keras_pergrad.runs._leaves import leaves, map_leaves, take
 from keras_pergrad.runs._tape import LossAndGradients
-from keras_pergrad.runs._terms import depending_on
 
 if TYPE_CHECKING:
     from keras_pergrad.runs._run import Run
@@ -69,7 +68,7 @@ class RowGraph:
             UnsupportedError: a prediction has not one row a sample.
         """
         self._forward = self._count()
-        reached = {ref for leaf in leaves(self.x) for ref in depending_on(leaf, self._graph)}
+        reached = _keras.depending_on(leaves(self.x), self._graph.get_operations())
         for leaf in leaves(y_pred):
             rows = leaf.shape.rank and (size is None or leaf.shape[0] in (None, size))
             if rows and leaf.ref() in reached:

@@ -14,15 +14,6 @@ if TYPE_CHECKING:
     from keras_pergrad.runs._run import Run
 
 
-def depending_on(source: tf.Tensor, graph: tf.Graph) -> set:
-    """References of all tensors of a graph that depend on `source`."""
-    reached = {source.ref()}
-    for operation in graph.get_operations():
-        if any(tensor.ref() in reached for tensor in operation.inputs):
-            reached.update(tensor.ref() for tensor in operation.outputs)
-    return reached
-
-
 def owned(terms: list[tf.Tensor], free: list[bool]) -> list[tf.Tensor]:
     """The terms, with zero in the place of those that depend on no data."""
     return [tf.zeros_like(t) if f else t for t, f in zip(terms, free, strict=True)]

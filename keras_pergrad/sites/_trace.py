@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from keras_pergrad import _keras
+
 
 @dataclass(frozen=True)
 class Use:
@@ -49,11 +51,7 @@ class Trace:
 
     def depending_on(self, sources: Iterable[tf.Tensor]) -> set[object]:
         """References of all tensors that depend on one of `sources`."""
-        reached = {source.ref() for source in sources}
-        for operation in self.operations:
-            if any(tensor.ref() in reached for tensor in operation.inputs):
-                reached.update(tensor.ref() for tensor in operation.outputs)
-        return reached
+        return _keras.depending_on(sources, self.operations)
 
     def sizes(self) -> set[int]:
         """Every size of an axis that occurs."""
