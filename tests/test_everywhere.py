@@ -39,8 +39,6 @@ def _every_answer(model, engine, x, y):
 @each_engine
 @pytest.mark.parametrize("way", ["graph", pytest.param("xla", marks=pytest.mark.slow)])
 def test_every_answer_is_the_same_in_a_compiled_function(engine, way):
-    if (engine, way) == ("jacobian", "xla"):
-        pytest.skip("XLA takes minutes to compile the Jacobian of the stacked backward pass")
     stack = [layers.Dense(4, "tanh", kernel_regularizer="l2"), layers.Dense(2)]
     model = compiled(keras.Sequential([keras.Input((3,)), *stack]))
     expected = _every_answer(model, engine, *BATCH)
