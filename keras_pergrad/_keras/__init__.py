@@ -17,9 +17,14 @@ from keras_pergrad._keras._converters import (
     stacked,
     standard_converter,
 )
-from keras_pergrad._keras._custom_gradients import forget_custom_gradients
 from keras_pergrad._keras._draws import Draw
 from keras_pergrad._keras._dtypes import computing_in_float64
+from keras_pergrad._keras._freed import (
+    emptied,
+    forget_custom_gradients,
+    graphs_freed_with,
+    never_freed,
+)
 from keras_pergrad._keras._graphs import (
     apart,
     compiled,
@@ -61,10 +66,12 @@ __all__ = [
     "converters_replaced",
     "cut",
     "depending_on",
+    "emptied",
     "forget_custom_gradients",
     "forward",
     "functional_init_arguments",
     "global_seed_state",
+    "graphs_freed_with",
     "intercept",
     "is_initialized",
     "is_keras_own",
@@ -74,6 +81,7 @@ __all__ = [
     "loss_objects",
     "losses_replaced",
     "mask_of",
+    "never_freed",
     "readings",
     "reductions_by",
     "replica_id",

@@ -64,8 +64,8 @@ class Factored(Engine):
         with refusing(self.name):
             if tf.executing_eagerly():
                 traced = _keras.compiled(lambda: plan.tensors()).get_concrete_function()
-                _keras.forget_custom_gradients(traced.graph)
                 plan.refill(traced())
+                _keras.emptied(traced.graph)
                 check(plan)
             else:
                 plan.tensors()

@@ -56,7 +56,8 @@ class Measurement:
         if not model.built:
             _build(model, data)
         _keras.build_for_training(model, keras.utils.unpack_x_y_sample_weight(data)[0])
-        return measured_train_step(model, data, self.settings, self.begin(model))
+        with _keras.graphs_freed_with(model):
+            return measured_train_step(model, data, self.settings, self.begin(model))
 
     def train_function(self, model: keras.Model, function: Callable) -> Callable:
         """Keras' train function, followed by a look at the evidence."""

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_pergrad import _keras
 from keras_pergrad.errors import PerGradError
 from keras_pergrad.gradients import wide
 from keras_pergrad.runs._attributes import attributes_kept
@@ -72,6 +73,7 @@ def differentiate_observed(
         observer: is given the gradients at its tensors, zeros where there are none.
     """
     graph = tf.compat.v1.get_default_graph()
+    _keras.never_freed(graph)
     start = len(graph.get_operations())
     given = [(variable, tf.identity(value)) for variable, value in state]
     values = {id(variable): value for variable, value in given}
