@@ -120,13 +120,20 @@ def _is_traced_for_long(problem: Problem) -> bool:
     return problem.name == "random_elastic_transform"
 
 
-@every_way("loop", "vectorized", "factored")
+@every_way("vectorized", "factored")
 @each(QUIET)
 def test_own_gradients_are_those_of_samples_run_alone(problem, dtype, engine):
     if engine in OF_THE_BATCH and problem.tags & {"couples", "needs_batch"}:
         pytest.skip("a row or share of samples that interact is no isolated gradient")
     case = select(problem, engine, dtype)
     expect_close(rows(case, engine, "own"), own_of(problem.name, dtype), problem, dtype)
+
+
+@each([p for p in QUIET if "layer" not in p.tags or "needs_batch" in p.tags])
+def test_own_gradients_by_loop(problem):
+    """What runs one sample after the other does the same to every layer: those are slow, above."""
+    case = select(problem, "loop", "float64")
+    expect_close(rows(case, "loop", "own"), own_of(problem.name, "float64"), problem, "float64")
 
 
 def _adding_up(problem: Problem, dtype: str, engine: str) -> bool:

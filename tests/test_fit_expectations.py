@@ -23,12 +23,13 @@ WAYS = {
     "steps_per_execution": {"steps_per_execution": 2},
     "auto_jit": {"jit_compile": "auto"},
 }
+slow = pytest.mark.slow
 each_way = pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
 pytestmark = pytest.mark.usefixtures("deterministic")
 
 
 @each_way
-@pytest.mark.parametrize("make", [dense, noisy])
+@pytest.mark.parametrize("make", [pytest.param(dense, marks=slow), noisy])  # noise is harder
 @pytest.mark.parametrize("per_sample", ["off", RECORD], ids=["off", "measured"])
 def test_bit_equal_to_plain_keras(make, per_sample, way):
     """Without XLA: Keras refuses it under op determinism."""
@@ -37,7 +38,9 @@ def test_bit_equal_to_plain_keras(make, per_sample, way):
     expect_bit_equal(plain, measured)
 
 
-@pytest.mark.parametrize("engine", ["loop", "vectorized", "jacobian"])
+@pytest.mark.parametrize(
+    "engine", [*(pytest.param(name, marks=slow) for name in ("loop", "vectorized")), "jacobian"]
+)
 def test_bit_equal_with_every_engine(engine):
     settings = pg.PerSample(engine=engine, check="always", on_failure="record")
     make = sampling if engine == "jacobian" else noisy  # it refuses activity regularizers
@@ -54,7 +57,6 @@ def test_the_mean_trains_as_the_batch_gradient(way):
     expect_close(plain, measured, rtol=1e-5)
 
 
-slow = pytest.mark.slow
 OPTIMIZERS = {
     "accumulation": lambda: keras.optimizers.Adam(gradient_accumulation_steps=2),
     "clipped": lambda: keras.optimizers.SGD(0.1, clipnorm=0.1),

@@ -99,7 +99,7 @@ def test_what_cannot_be_attached(model):
     ("make", "settings"),
     [
         (dense, SETTINGS),
-        (dense, pg.PerSample(aggregator="mean")),
+        pytest.param(dense, pg.PerSample(aggregator="mean"), marks=pytest.mark.slow),
         pytest.param(noisy, SETTINGS, marks=pytest.mark.slow),
     ],
     ids=["dense-watched", "dense-mean", "noisy-watched"],

@@ -193,6 +193,7 @@ assert len(said) == 2 and said[0] == said[1] and "AddN" in said[0], said
 """
 
 
+@pytest.mark.slow  # by default on logical devices of the tests' own process
 def test_two_replicas_equal_plain_keras():
     """`compute_loss` is divided by the number of replicas, and logs are averaged over them.
 

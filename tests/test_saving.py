@@ -24,7 +24,14 @@ from tests.twins import data, dense
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
-@pytest.mark.parametrize("make", [normalized, sequential, Subclass, Backbone])
+@pytest.mark.parametrize(
+    "make",
+    [
+        normalized,
+        Subclass,
+        *(pytest.param(m, marks=pytest.mark.slow) for m in (sequential, Backbone)),
+    ],
+)
 def test_save_and_load(make, tmp_path):
     """Type, weights, settings, optimizer step; and training goes on to the same weights.
 

@@ -9,6 +9,8 @@ import keras_pergrad as pg
 from tests.cases import set_dtype
 from tests.problems import compiled, floats
 
+slow = pytest.mark.slow
+
 
 def test_a_loss_in_float32_on_layers_in_float64():
     """Keras computes a loss in `floatx`, whatever the policy of the layers."""
@@ -48,9 +50,9 @@ def _low(dtype) -> tuple:
     ("make", "policy", "dtype"),
     [
         (_bilinear, "float64", "float32"),
-        (lambda: _low("float32"), "float64", "float32"),
+        pytest.param(lambda: _low("float32"), "float64", "float32", marks=slow),
         (lambda: _low("bfloat16"), "float32", "bfloat16"),
-        (lambda: _low("float16"), "float32", "float16"),
+        pytest.param(lambda: _low("float16"), "float32", "float16", marks=slow),
     ],
     ids=["bilinear", "float32", "bfloat16", "float16"],
 )
@@ -102,10 +104,10 @@ class Watches(layers.Layer):
 @pytest.mark.parametrize(
     ("policy", "make", "loss"),
     [
-        ("float32", lambda: Watches("bfloat16"), "mse"),
+        pytest.param("float32", lambda: Watches("bfloat16"), "mse", marks=slow),
         ("float64", lambda: Watches("float32"), "mse"),
         ("float64", lambda: layers.Dropout(0.3), "log_cosh"),  # it takes a logarithm of a constant
-        ("float64", lambda: layers.GaussianNoise(0.3), "huber"),
+        pytest.param("float64", lambda: layers.GaussianNoise(0.3), "huber", marks=slow),
         ("float64", lambda: layers.LayerNormalization(), "cosine_similarity"),
     ],
 )

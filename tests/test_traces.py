@@ -151,3 +151,18 @@ def test_a_summary_says_what_memory_is_needed():
     assert "one chunk" in one and "B=4" in one
     several = pg.per_sample_gradients(model, x, y, memory_budget=1).summary()
     assert "chunks of 1" in several
+
+
+def test_an_optimizer_with_variables_does_not_have_the_step_traced_twice():
+    """TensorFlow traces again what has made variables; plain Keras is traced twice by Adam."""
+    traced = []
+
+    class Counts(pg.PerGradSequential):
+        def train_step(self, data):
+            traced.append(data)
+            return super().train_step(data)
+
+    model = Counts([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("adam", "mse", per_sample=True)
+    model.fit(floats(8, 3, seed=1), floats(8, 2, seed=2), batch_size=4, verbose=0)
+    assert len(traced) == 1

@@ -4,7 +4,12 @@ Written against Keras 3.15 and TensorFlow 2.21. Nothing else in the package impo
 `tensorflow.python`, or reads an underscore attribute of a Keras object.
 """
 
-from keras_pergrad._keras._building import build_for, build_for_training, build_loss
+from keras_pergrad._keras._building import (
+    build_for,
+    build_for_training,
+    build_loss,
+    build_optimizer,
+)
 from keras_pergrad._keras._classes import (
     Functional,
     functional_init_arguments,
@@ -60,6 +65,7 @@ __all__ = [
     "build_for",
     "build_for_training",
     "build_loss",
+    "build_optimizer",
     "compiled",
     "compute_loss",
     "computing_in_float64",

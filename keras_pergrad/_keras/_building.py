@@ -40,3 +40,15 @@ def _specs(structure: Any) -> Any:
         lambda leaf: None if leaf is None else keras.KerasTensor(leaf.shape, leaf.dtype.name),
         structure,
     )
+
+
+def build_optimizer(model: keras.Model) -> None:
+    """Makes the optimizer's variables before the training step is traced, which is so traced once.
+
+    A `tf.function` that has made variables is traced again at its next call. Not where weights are
+    still to be made: the optimizer has to know them all.
+    """
+    optimizer, built = model.optimizer, all(layer.built for layer in layers_of(model))
+    if optimizer is not None and not optimizer.built and built:
+        with model.distribute_strategy.scope():
+            optimizer.build(model.trainable_variables)

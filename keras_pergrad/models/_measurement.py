@@ -64,6 +64,7 @@ class Measurement:
         self._watches.clear()  # made anew after `compile`: the first step is a first one again
         if model.built and model.trainable_variables:
             self.begin(model)
+            _keras.build_optimizer(model)
 
         def measured(iterator: Any) -> Any:
             try:
