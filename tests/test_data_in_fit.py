@@ -63,7 +63,11 @@ def test_forms_of_data(form):
     assert found[0].equivalence_report.equivalent
 
 
-@pytest.mark.parametrize("rows", [1, 4, 5, 7, 8], ids=lambda n: f"{n}_rows")
+@pytest.mark.parametrize(
+    "rows",
+    [1, 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 7, 8))],
+    ids=lambda n: f"{n}_rows",
+)
 def test_partial_batches_and_batches_of_one(rows):
     """N mod B in {1, B - 1}, and B = 1."""
 

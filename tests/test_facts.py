@@ -35,7 +35,9 @@ def _with_state() -> keras.Model:
 
 
 @each_engine
-@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize(
+    "graph", [pytest.param(False, marks=pytest.mark.slow), True], ids=["eager", "graph"]
+)
 def test_nothing_is_written(engine, graph):
     model, batch = _with_state(), (floats(4, 3, seed=1), floats(4, 2, seed=2))
     model.train_on_batch(*batch)

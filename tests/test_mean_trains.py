@@ -108,6 +108,12 @@ CASES = {
 }
 
 
+TELLING = """
+    accumulation masked_lstm mixed_float16 noise_and_regularizers sample_weight several_outputs
+    vae_compute_loss
+""".split()
+
+
 def _train(name: str, per_sample):
     """A new optimizer each time. SGD: Adam divides by the gradients' size, so rounding grows."""
     make, fit, options, _ = CASES[name]
@@ -117,7 +123,10 @@ def _train(name: str, per_sample):
     return trained(make, per_sample, fit=fit(), optimizer=optimizer, **options)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in TELLING else pytest.mark.slow) for name in CASES],
+)
 def test_the_mean_trains_as_the_batch_gradient(name):
     plain = _train(name, None)
     tolerance = CASES[name][-1]

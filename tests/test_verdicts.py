@@ -28,7 +28,7 @@ def _by_default(problem: Problem, engine: str) -> bool:
     """One engine for the losses and kinds, both for those that a verdict turns on."""
     if "layer" in problem.tags:
         return engine == "vectorized" and problem.name in FAST_LAYERS
-    if engine == "vectorized":
+    if engine in ("vectorized", "loop"):
         return problem.name in TELLING
     return problem.name in TELLING or not problem.name.startswith(SAME_AS_MSE)
 

@@ -58,7 +58,7 @@ def per_sample_gradients(
     Args:
         model: the model.
         x, y, sample_weight: one batch, as `fit` takes it; every leaf `[B, ...]`.
-        engine: `"auto"`, `"vectorized"`, `"jacobian"`, `"loop"`, or an `Engine`.
+        engine: `"auto"`, `"vectorized"`, `"factored"`, `"jacobian"`, `"loop"`, or an `Engine`.
         of: `"contribution"`: `g_i = B ∇c_i`, so that `mean() + batch_term` is the batch gradient.
             `"own"`: the gradient of the loss of sample `i` run alone through the same loss.
         training: the `training` argument of the model's call.
