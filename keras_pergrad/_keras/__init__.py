@@ -32,6 +32,7 @@ from keras_pergrad._keras._freed import (
 )
 from keras_pergrad._keras._graphs import (
     apart,
+    called_nodes,
     compiled,
     depending_on,
     readings,
@@ -66,6 +67,7 @@ __all__ = [
     "build_for_training",
     "build_loss",
     "build_optimizer",
+    "called_nodes",
     "compiled",
     "compute_loss",
     "computing_in_float64",

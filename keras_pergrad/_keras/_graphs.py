@@ -75,6 +75,14 @@ def depending_on(sources: Iterable[tf.Tensor], operations: Iterable[tf.Operation
     return reached
 
 
+def called_nodes(operation: tf.Operation) -> Sequence[Any]:
+    """What is inside a function that an operation calls; nothing where it cannot be seen."""
+    graph, name = operation.graph, operation.get_attr("f").name
+    while graph is not None and graph._get_function(name) is None:
+        graph = getattr(graph, "outer_graph", None)
+    return [] if graph is None else graph._get_function(name).cached_definition.node_def
+
+
 def variables_read_past(graph: Any, variables: list[keras.Variable]) -> list[keras.Variable]:
     """The variables that a traced graph reads by their TensorFlow handle, past any Keras scope."""
     sources = {id(_outermost(tensor, graph)) for tensor in graph.external_captures}

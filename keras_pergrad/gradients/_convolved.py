@@ -42,9 +42,9 @@ class Convolved(Factor):
 
     def squared_norms(self) -> tf.Tensor:
         if self._gram_is_cheaper():
-            right = self._right()
+            right = self.by_position()
             total = tf.zeros((), right.dtype)
-            for left in self._shifts():
+            for left in self.shifts():
                 total += tf.matmul(left, left, transpose_b=True)
             return tf.reduce_sum(total * tf.matmul(right, right, transpose_b=True), axis=[1, 2])
         return tf.add_n([tf.reduce_sum(tf.square(m), axis=[1, 2]) for m in self._matrices()])
@@ -55,7 +55,7 @@ class Convolved(Factor):
             right *= tf.cast(weights, right.dtype)[:, None, None, None, None]
         if self.dilations != (1, 1):  # TensorFlow has no such kernel on the CPU
             rows = tf.reshape(right, [-1, right.shape[-1]])
-            lefts = [tf.reshape(left, [-1, left.shape[-1]]) for left in self._shifts()]
+            lefts = [tf.reshape(left, [-1, left.shape[-1]]) for left in self.shifts()]
             sums = [tf.matmul(left, rows, transpose_a=True) for left in lefts]
             return tf.reshape(tf.stack(sums), self._shape())
         return tf.raw_ops.Conv2DBackpropFilter(
@@ -81,10 +81,29 @@ class Convolved(Factor):
 
     def materialize(self) -> tf.Tensor:
         if math.prod(self.window) * self.images.shape[-1] <= _FEW:
-            rows = tf.matmul(self._patches(), self._right(), transpose_a=True)
+            rows = tf.matmul(self._patches(), self.by_position(), transpose_a=True)
         else:
             rows = tf.stack(self._matrices(), axis=1)
         return tf.reshape(rows, [-1, *self._shape()])
+
+    def shifts(self) -> list[tf.Tensor]:
+        """The images at each offset in the filter, `[b, T, I]`."""
+        images = wide(self.images)
+        height, width = self.right.shape[2:4]
+        shifted = []
+        for row in range(self.window[0]):
+            for column in range(self.window[1]):
+                top, left = row * self.dilations[0], column * self.dilations[1]
+                bottom = top + (height - 1) * self.strides[0] + 1
+                side = left + (width - 1) * self.strides[1] + 1
+                down, across = self.strides
+                piece = images[:, :, top:bottom:down, left:side:across]
+                shifted.append(tf.reshape(piece, [-1, self._positions(), images.shape[-1]]))
+        return shifted
+
+    def by_position(self) -> tf.Tensor:
+        """The gradients at each position, `[b, T, O]`."""
+        return tf.reshape(wide(self.right), [-1, self._positions(), self.right.shape[-1]])
 
     def _patches(self) -> tf.Tensor:
         """What the filter covers at each position, `[b, T, h w I]`.
@@ -101,26 +120,8 @@ class Convolved(Factor):
 
     def _matrices(self) -> list[tf.Tensor]:
         """The gradients at each offset, `[b, I, O]`."""
-        right = self._right()
-        return [tf.matmul(left, right, transpose_a=True) for left in self._shifts()]
-
-    def _shifts(self) -> list[tf.Tensor]:
-        """The images at each offset in the filter, `[b, T, I]`."""
-        images = wide(self.images)
-        height, width = self.right.shape[2:4]
-        shifted = []
-        for row in range(self.window[0]):
-            for column in range(self.window[1]):
-                top, left = row * self.dilations[0], column * self.dilations[1]
-                bottom = top + (height - 1) * self.strides[0] + 1
-                side = left + (width - 1) * self.strides[1] + 1
-                down, across = self.strides
-                piece = images[:, :, top:bottom:down, left:side:across]
-                shifted.append(tf.reshape(piece, [-1, self._positions(), images.shape[-1]]))
-        return shifted
-
-    def _right(self) -> tf.Tensor:
-        return tf.reshape(wide(self.right), [-1, self._positions(), self.right.shape[-1]])
+        right = self.by_position()
+        return [tf.matmul(left, right, transpose_a=True) for left in self.shifts()]
 
     def _positions(self) -> int:
         return math.prod(self.right.shape[1:4])

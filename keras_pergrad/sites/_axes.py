@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_pergrad import _keras
+
 Order = tuple[int, int]
 
 
@@ -166,11 +168,9 @@ def _gathered(tensor: tf.Tensor, axis: int, sources: Sequence[Source]) -> Order 
 
 def _called(tensor: tf.Tensor, axis: int, sources: Sequence[Source]) -> Order | None:
     """A compiled function of operations that keep the samples apart: Keras' grouped convolution."""
-    name = tensor.op.get_attr("f").name
-    library = tensor.graph.as_graph_def().library.function
-    nodes = [node.op for each in library if each.signature.name == name for node in each.node_def]
+    nodes = {node.op for node in _keras.called_nodes(tensor.op)}
     apart = {*_ALIKE.split(), "Const", "ExpandDims", "NoOp", "Squeeze"}
-    return _alike(tensor, axis, sources) if nodes and set(nodes) <= apart else None
+    return _alike(tensor, axis, sources) if nodes and nodes <= apart else None
 
 
 _RULES: dict[str, Rule] = {

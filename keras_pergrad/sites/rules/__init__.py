@@ -8,7 +8,11 @@ import tensorflow as tf
 
 from keras_pergrad.gradients import Factor
 from keras_pergrad.sites._site import Site
-from keras_pergrad.sites.rules._convolution import convolution, depthwise_convolution
+from keras_pergrad.sites.rules._convolution import (
+    called_convolution,
+    convolution,
+    depthwise_convolution,
+)
 from keras_pergrad.sites.rules._each import each
 from keras_pergrad.sites.rules._elementwise import (
     addition,
@@ -35,7 +39,9 @@ RULES: dict[str, Rule] = {
     "GatherV2": lookup,
     "MatMul": matrix_product,
     "Mul": multiplication,
+    "PartitionedCall": called_convolution,
     "RealDiv": division,
+    "StatefulPartitionedCall": called_convolution,
     "Sub": subtraction,
     "Tile": broadcast,
 }

@@ -1,13 +1,18 @@
-"""Two-dimensional convolutions, transposed ones, and depthwise ones."""
+"""Two-dimensional convolutions: transposed ones, depthwise ones, and those in groups."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_pergrad import _keras
 from keras_pergrad.gradients import Convolved, Factor, Materialized
 from keras_pergrad.sites._site import Site
+
+# What Keras has around a convolution in groups; in one dimension it adds an axis of one entry.
+_AROUND = frozenset("Const Conv2D ExpandDims Identity NoOp Squeeze".split())
 
 
 class _Geometry(NamedTuple):
@@ -21,58 +26,86 @@ class _Geometry(NamedTuple):
 
 def convolution(site: Site, gradient: tf.Tensor) -> Factor | None:
     """`Conv2D`, and `Conv2DBackpropInput` in which image and gradient change places."""
-    if site.operand != 1:
-        return None
     transposed = site.operation.type == "Conv2DBackpropInput"
-    data = 2 if transposed else 0
-    pair = [(site.operation.inputs[data], site.layouts[data]), (gradient, site.layout)]
-    if any(layout is None or layout.axis for _, layout in pair):
+    data, met = 2 if transposed else 0, site.met.shape
+    if not _samples_come_first(site, data):
         return None
-    (image, of_image), (right, of_right) = reversed(pair) if transposed else pair
-    geometry = _geometry(site, image, right)
-    if geometry is None or image.shape[-1] != site.met.shape[2]:  # groups: left to `each`
-        return None
-    images = _images(tf.pad(image, geometry.zeros), of_image)
-    return Convolved(images, _images(right, of_right), *geometry[:3])
+    image, right = site.operation.inputs[data], gradient
+    if transposed:
+        image, right = right, image
+    found = _convolved(site, site.operation.node_def, image, right, met)
+    if found is None or image.shape[-1] == met[2]:
+        return found
+    return _in_groups(found, image.shape[-1] // met[2], met)
 
 
 def depthwise_convolution(site: Site, gradient: tf.Tensor) -> Factor | None:
-    """`DepthwiseConv2dNative`: small filters, so that each sample's is written out."""
-    layout = site.layouts[0]
-    if site.operand != 1 or layout is None or layout.axis or site.layout.axis:
+    """`DepthwiseConv2dNative`: as many groups as channels."""
+    if not _samples_come_first(site, 0):
         return None
-    image = site.operation.inputs[0]
-    geometry = _geometry(site, image, gradient)
-    if geometry is None:
-        return None
-    window, channels, times = geometry.window, site.met.shape[2], site.met.shape[3]
-    images = _images(tf.pad(image, geometry.zeros), layout)
-    right = _images(gradient, site.layout)
-    # One "filter" from each channel alone to that channel's own outputs.
-    one = Convolved(images, right, *geometry[:3])
-    outputs = tf.reshape(one._right(), [-1, one._positions(), channels, times])
-    rows = [tf.einsum("btc,btcm->bcm", left, outputs) for left in one._shifts()]
-    values = tf.reshape(tf.stack(rows, axis=1), [-1, *window, channels, times])
-    return Materialized(tf.cast(values, gradient.dtype))
+    image, met = site.operation.inputs[0], site.met.shape
+    found = _convolved(site, site.operation.node_def, image, gradient, met)
+    return None if found is None else _in_groups(found, met[2], met)
 
 
-def _geometry(site: Site, image: tf.Tensor, right: tf.Tensor) -> _Geometry | None:
-    """None for another data format, or sizes that are unknown while tracing."""
-    operation = site.operation
-    sizes = [*image.shape[1:], *right.shape[1:], *site.met.shape]
-    if operation.get_attr("data_format") != b"NHWC" or None in sizes:
+def called_convolution(site: Site, gradient: tf.Tensor) -> Factor | None:
+    """A function that is one `Conv2D`: Keras compiles its convolutions in groups, for the CPU."""
+    nodes = _keras.called_nodes(site.operation)
+    inside = [node for node in nodes if node.op == "Conv2D"]
+    around = {node.op for node in nodes} <= _AROUND
+    if len(inside) != 1 or not around or not _samples_come_first(site, 0):
         return None
-    window = tuple(site.met.shape[:2])
-    strides = tuple(operation.get_attr("strides")[1:3])
-    dilations = tuple(operation.get_attr("dilations")[1:3])
-    padding = operation.get_attr("padding")
+    image, met = site.operation.inputs[0], site.met.shape
+    if met.rank == 3:
+        image, gradient = tf.expand_dims(image, 1), tf.expand_dims(gradient, 1)
+        met = tf.TensorShape([1, *met])
+    found = _convolved(site, inside[0], image, gradient, met)
+    return None if found is None else _in_groups(found, image.shape[-1] // met[2], site.met.shape)
+
+
+def _samples_come_first(site: Site, data: int) -> bool:
+    """Whether samples are on the first axis of what the filter meets and of what it gives."""
+    layouts = site.layouts[data], site.layout
+    return site.operand == 1 and not any(each is None or each.axis for each in layouts)
+
+
+def _convolved(
+    site: Site, node: Any, image: tf.Tensor, right: tf.Tensor, met: tf.TensorShape
+) -> Convolved | None:
+    """As if there were no groups. None for another data format, or sizes that are not known."""
+    if node.attr["data_format"].s != b"NHWC" or None in [*image.shape[1:], *right.shape[1:], *met]:
+        return None
+    geometry = _geometry(node, image.shape, right.shape, met)
+    images = _images(tf.pad(image, geometry.zeros), site.layout)
+    return Convolved(images, _images(right, site.layout), *geometry[:3])
+
+
+def _in_groups(whole: Convolved, groups: int, shape: Sequence[int]) -> Factor:
+    """Each group of inputs with its group of outputs: small filters, which are written out."""
+    right = whole.by_position()
+    right = tf.reshape(right, [-1, right.shape[1], groups, right.shape[2] // groups])
+    rows = []
+    for left in whole.shifts():
+        left = tf.reshape(left, [-1, left.shape[1], groups, left.shape[2] // groups])
+        rows.append(tf.einsum("btgi,btgo->bigo", left, right))
+    values = tf.reshape(tf.stack(rows, axis=1), [-1, *shape])
+    return Materialized(tf.cast(values, whole.right.dtype))
+
+
+def _geometry(
+    node: Any, image: tf.TensorShape, right: tf.TensorShape, met: tf.TensorShape
+) -> _Geometry:
+    window = tuple(met[:2])
+    strides = tuple(node.attr["strides"].list.i[1:3])
+    dilations = tuple(node.attr["dilations"].list.i[1:3])
+    padding = node.attr["padding"].s
     zeros = [[0, 0] for _ in range(4)]
     if padding == b"EXPLICIT":
-        flat = operation.get_attr("explicit_paddings")
+        flat = node.attr["explicit_paddings"].list.i
         zeros = [list(flat[k : k + 2]) for k in range(0, 8, 2)]
     for k in range(2):
-        reach = (right.shape[1 + k] - 1) * strides[k] + (window[k] - 1) * dilations[k] + 1
-        missing = max(reach - image.shape[1 + k], 0)
+        reach = (right[1 + k] - 1) * strides[k] + (window[k] - 1) * dilations[k] + 1
+        missing = max(reach - image[1 + k], 0)
         if padding == b"SAME":
             zeros[1 + k] = [missing // 2, missing - missing // 2]
     return _Geometry(window, strides, dilations, zeros)
