@@ -35,7 +35,6 @@ class Evidence(NamedTuple):
         non_finite: how many samples have a gradient that is not finite, int32, and the indices of
             the first `NON_FINITE_SHOWN`, filled up with the size.
         batch_finite: whether the batch gradient is finite, bool.
-        losses_finite: whether the losses of all samples are, bool; not told to the host.
     """
 
     table: tf.Tensor
@@ -46,7 +45,6 @@ class Evidence(NamedTuple):
     non_finite: tf.Tensor
     non_finite_indices: tf.Tensor
     batch_finite: tf.Tensor
-    losses_finite: tf.Tensor | bool = True
 
 
 def gather_evidence(
@@ -93,7 +91,6 @@ def gather_evidence(
         tf.reduce_sum(tf.cast(wrong, tf.int32)),
         _first(wrong, size),
         tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in batch_gradient]),
-        tf.reduce_all(tf.math.is_finite(g.losses)),
     )
 
 

@@ -42,7 +42,7 @@ def measured_train_step(
     run, loss, gradients = run_and_differentiate(model, batch, of="own", observer=observer)
     _keras.track_loss(model, loss, tf.shape(leaves(x)[0])[0])
     if not watch.off:
-        _check(run, gradients, settings, watch)
+        _check(run, loss, gradients, settings, watch)
     applied = _aggregate(run, gradients, settings, watch)
     model.optimizer.apply_gradients(list(zip(applied, model.trainable_weights, strict=True)))
     if not tf.executing_eagerly():
@@ -62,7 +62,9 @@ def _fitting(batch: Batch, watch: Watch) -> Batch:
     return batch.after([tf.debugging.Assert(~differ, ["different numbers of samples:", sizes])])
 
 
-def _check(run: Run, gradients: list, settings: PerSample, watch: Watch) -> None:
+def _check(
+    run: Run, loss: tf.Tensor, gradients: list, settings: PerSample, watch: Watch
+) -> None:
     replica = _keras.replica_id()
     tolerance = Tolerance.of(run.coarsest_dtype, watch.check.rtol)
     engine = get_engine(settings.engine)
@@ -80,7 +82,7 @@ def _check(run: Run, gradients: list, settings: PerSample, watch: Watch) -> None
         )
         worst = badness(evidence, tolerance.rtol)
         if run.compute_dtype == "float16":  # loss scaling skips such a step, and so does the check
-            overflowed = ~evidence.batch_finite & evidence.losses_finite
+            overflowed = ~evidence.batch_finite & tf.reduce_all(tf.math.is_finite(loss))
             worst = tf.where(overflowed, tf.constant(-1.0, tf.float64), worst)
         watch.subject = subject_of(run, engine, tolerance)
         watch.keep(replica, evidence, worst)

@@ -59,6 +59,7 @@ def run_and_differentiate(
     if observer is not None and _can_be_observed(run):
         run.observer = observer(run)
         at = run.observer.choose(operations, readings, forward - begin)
+        _keras.never_freed(tf.compat.v1.get_default_graph())
     gradients, seen = tape.gradient(scaled, [list(model.trainable_weights), at])
     if run.observer is not None:
         run.observer.gradients = [wide(each) for each in dense(seen, at)]
