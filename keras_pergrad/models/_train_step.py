@@ -62,9 +62,7 @@ def _fitting(batch: Batch, watch: Watch) -> Batch:
     return batch.after([tf.debugging.Assert(~differ, ["different numbers of samples:", sizes])])
 
 
-def _check(
-    run: Run, loss: tf.Tensor, gradients: list, settings: PerSample, watch: Watch
-) -> None:
+def _check(run: Run, loss: tf.Tensor, gradients: list, settings: PerSample, watch: Watch) -> None:
     replica = _keras.replica_id()
     tolerance = Tolerance.of(run.coarsest_dtype, watch.check.rtol)
     engine = get_engine(settings.engine)
