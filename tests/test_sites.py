@@ -91,7 +91,7 @@ def test_a_weight_behind_the_sum_over_samples_is_written_out():
     assert error <= 1e-5 * oracle.global_norm(expected)
 
 
-FALLBACKS = {"conv2d_groups": "PartitionedCall", "spectral_normalization": "assigns it"}
+FALLBACKS = {"conv3d_groups": "PartitionedCall", "spectral_normalization": "assigns it"}
 
 
 @pytest.mark.parametrize(("name", "because"), FALLBACKS.items())
@@ -106,6 +106,7 @@ def test_a_fallback_names_its_reason(name, because):
 OPERATIONS = {
     "dense": {"MatMul", "BiasAdd"},
     "conv2d": {"Conv2D", "BiasAdd"},
+    "conv2d_groups_strides_same": {"PartitionedCall", "BiasAdd"},
     "embedding": {"GatherV2", "MatMul", "BiasAdd"},
     "layer_normalization": {"Mul", "AddV2"},
     "depthwise_conv2d": {"DepthwiseConv2dNative", "BiasAdd"},

@@ -23,14 +23,19 @@ def converters_replaced(own: dict[str, Callable]) -> Iterator[None]:
     """
     registry = pfor._pfor_converter_registry
     with _converters_lock:
-        before = {name: registry[name] for name in own}
+        before = {name: registry.get(name) for name in own}
         for name, converter in before.items():
-            _standard_converters.setdefault(name, converter)
+            if converter is not None:
+                _standard_converters.setdefault(name, converter)
         registry.update(own)
         try:
             yield
         finally:
-            registry.update(before)
+            for name, converter in before.items():
+                if converter is None:
+                    del registry[name]
+                else:
+                    registry[name] = converter
 
 
 def standard_converter(name: str, operation: Any) -> Any:

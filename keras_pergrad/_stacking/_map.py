@@ -17,6 +17,11 @@ from keras_pergrad._stacking._convolutions import (
 )
 from keras_pergrad._stacking._products import convert_batch_matmul
 from keras_pergrad._stacking._shifts import convert_pad, convert_roll, convert_squeeze
+from keras_pergrad._stacking._volumes import (
+    convert_conv3d,
+    convert_conv3d_backprop_filter,
+    convert_conv3d_backprop_input,
+)
 
 
 def stacked_map(function: Callable[[Any], Any], values: Any) -> Any:
@@ -44,6 +49,9 @@ def _exact_converters() -> contextlib.AbstractContextManager[None]:
             "Conv2D": convert_conv2d,
             "Conv2DBackpropInput": convert_conv2d_backprop_input,
             "Conv2DBackpropFilter": convert_conv2d_backprop_filter,
+            "Conv3D": convert_conv3d,
+            "Conv3DBackpropFilterV2": convert_conv3d_backprop_filter,
+            "Conv3DBackpropInputV2": convert_conv3d_backprop_input,
             "PadV2": convert_pad,
             "Roll": convert_roll,
             "Squeeze": convert_squeeze,

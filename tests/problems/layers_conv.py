@@ -41,8 +41,15 @@ PROBLEMS = (
         (3, 3, 4),
         lambda: [layers.Conv2D(4, 1, activation="tanh"), layers.Conv2D(4, 2, groups=2)],
     ),
+    stack(
+        "conv2d_groups_strides_same",
+        (5, 4, 4),
+        (3, 2, 6),
+        lambda: [layers.Conv2D(6, 2, strides=2, groups=2, padding="same", activation="tanh")],
+    ),
     stack("conv2d_pooled", (4, 4, 1), (2, 2, 2), lambda: [layers.Conv2D(2, 1), layers.MaxPool2D()]),
     stack("conv3d", (3, 4, 3, 2), (2, 3, 2, 2), lambda: [layers.Conv3D(2, 2, activation="tanh")]),
+    stack("conv3d_groups", (3, 3, 3, 2), (2, 2, 2, 2), lambda: [layers.Conv3D(2, 2, groups=2)]),
     stack("conv3d_strides", (4, 4, 4, 1), (2, 2, 2, 2), lambda: [layers.Conv3D(2, 2, strides=2)]),
     stack(
         "depthwise_conv1d",
