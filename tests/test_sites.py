@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import keras_pergrad as pg
@@ -101,6 +102,44 @@ def test_a_fallback_names_its_reason(name, because):
     reasons = [held.because for held in g.blocks.held if held.because]
     assert reasons and all(because in reason for reason in reasons)
     assert "not factored" in g.summary()
+
+
+class Compiled(layers.Layer):
+    """A convolution along a sequence, in two groups, in a compiled function of one's own."""
+
+    def __init__(self, axis, strides, dilations):
+        super().__init__()
+        self.axis, self.options = axis, {"strides": strides, "dilations": dilations}
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(3, 1, 2))
+
+    def call(self, inputs):
+        convolve = tf.function(self._convolve, jit_compile=True, autograph=False)
+        return convolve(inputs, tf.convert_to_tensor(self.kernel))
+
+    def _convolve(self, inputs, kernel):
+        image, filters = tf.expand_dims(inputs, self.axis), tf.expand_dims(kernel, self.axis - 1)
+        return tf.squeeze(tf.nn.conv2d(image, filters, padding="SAME", **self.options), self.axis)
+
+
+@pytest.mark.filterwarnings("ignore:.*retracing")
+@pytest.mark.parametrize(
+    ("axis", "strides", "dilations", "read"),
+    [
+        (1, (1, 2), (1, 1), True),
+        (2, (2, 1), (1, 1), False),  # the added axis is the other one
+        (2, (1, 1), (2, 1), False),
+    ],
+)
+def test_a_compiled_convolution_is_read_if_it_is_of_the_known_kind(axis, strides, dilations, read):
+    model = _sequence_model(Compiled(axis, strides, dilations))
+    y = np.zeros(model.output.shape[1:], "float32")[None].repeat(len(X), axis=0)
+    g = pg.per_sample_gradients(model, X, y, engine="factored")
+    assert all(not held.because for held in g.blocks.held) is read
+    expected = oracle.own_gradients(model, X, y)
+    found = [np.asarray(value) for value in g.materialize().values()]
+    assert oracle.largest_difference(found, expected) <= 1e-5 * oracle.global_norm(expected)
 
 
 OPERATIONS = {

@@ -32,7 +32,7 @@ from keras_pergrad._keras._freed import (
 )
 from keras_pergrad._keras._graphs import (
     apart,
-    called_nodes,
+    called_function,
     compiled,
     depending_on,
     readings,
@@ -67,7 +67,7 @@ __all__ = [
     "build_for_training",
     "build_loss",
     "build_optimizer",
-    "called_nodes",
+    "called_function",
     "compiled",
     "compute_loss",
     "computing_in_float64",

@@ -34,14 +34,6 @@ def build_loss(model: keras.Model, x: Any, y: Any, y_pred: Any, sample_weight: A
     compute_output_spec(model._compute_loss, x, y, y_pred, sample_weight=sample_weight)
 
 
-def _specs(structure: Any) -> Any:
-    """The shapes and dtypes of the leaves; None stays None."""
-    return keras.tree.map_structure(
-        lambda leaf: None if leaf is None else keras.KerasTensor(leaf.shape, leaf.dtype.name),
-        structure,
-    )
-
-
 def build_optimizer(model: keras.Model) -> None:
     """Makes the optimizer's variables before the training step is traced, which is so traced once.
 
@@ -52,3 +44,11 @@ def build_optimizer(model: keras.Model) -> None:
     if optimizer is not None and not optimizer.built and built:
         with model.distribute_strategy.scope():
             optimizer.build(model.trainable_variables)
+
+
+def _specs(structure: Any) -> Any:
+    """The shapes and dtypes of the leaves; None stays None."""
+    return keras.tree.map_structure(
+        lambda leaf: None if leaf is None else keras.KerasTensor(leaf.shape, leaf.dtype.name),
+        structure,
+    )

@@ -75,12 +75,12 @@ def depending_on(sources: Iterable[tf.Tensor], operations: Iterable[tf.Operation
     return reached
 
 
-def called_nodes(operation: tf.Operation) -> Sequence[Any]:
-    """What is inside a function that an operation calls; nothing where it cannot be seen."""
+def called_function(operation: tf.Operation) -> Any:
+    """The definition of the function that an operation calls; None where it cannot be seen."""
     graph, name = operation.graph, operation.get_attr("f").name
     while graph is not None and graph._get_function(name) is None:
         graph = getattr(graph, "outer_graph", None)
-    return [] if graph is None else graph._get_function(name).cached_definition.node_def
+    return None if graph is None else graph._get_function(name).cached_definition
 
 
 def variables_read_past(graph: Any, variables: list[keras.Variable]) -> list[keras.Variable]:

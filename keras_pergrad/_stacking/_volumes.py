@@ -65,7 +65,7 @@ def _by_group(
     if groups == 1:
         return _keras.looped(operation)
     operation.stack_inputs()
-    operands = [operation.stacked_input(k) for k in range(3 if len(operation.op.inputs) > 2 else 2)]
+    operands = [operation.stacked_input(k) for k in range(len(operation.op.inputs))]
     options = _options(operation)
 
     def of_one(operands: list[tf.Tensor]) -> tf.Tensor:

@@ -168,7 +168,8 @@ def _gathered(tensor: tf.Tensor, axis: int, sources: Sequence[Source]) -> Order 
 
 def _called(tensor: tf.Tensor, axis: int, sources: Sequence[Source]) -> Order | None:
     """A compiled function of operations that keep the samples apart: Keras' grouped convolution."""
-    nodes = {node.op for node in _keras.called_nodes(tensor.op)}
+    function = _keras.called_function(tensor.op)
+    nodes = {node.op for node in function.node_def} if function else set()
     apart = {*_ALIKE.split(), "Const", "ExpandDims", "NoOp", "Squeeze"}
     return _alike(tensor, axis, sources) if nodes and nodes <= apart else None
 

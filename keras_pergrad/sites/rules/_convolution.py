@@ -10,9 +10,7 @@ import tensorflow as tf
 from keras_pergrad import _keras
 from keras_pergrad.gradients import Convolved, Factor, Materialized
 from keras_pergrad.sites._site import Site
-
-# What Keras has around a convolution in groups; in one dimension it adds an axis of one entry.
-_AROUND = frozenset("Const Conv2D ExpandDims Identity NoOp Squeeze".split())
+from keras_pergrad.sites.rules._inner import inner_convolution
 
 
 class _Geometry(NamedTuple):
@@ -50,17 +48,17 @@ def depthwise_convolution(site: Site, gradient: tf.Tensor) -> Factor | None:
 
 def called_convolution(site: Site, gradient: tf.Tensor) -> Factor | None:
     """A function that is one `Conv2D`: Keras compiles its convolutions in groups, for the CPU."""
-    nodes = _keras.called_nodes(site.operation)
-    inside = [node for node in nodes if node.op == "Conv2D"]
-    around = {node.op for node in nodes} <= _AROUND
-    if len(inside) != 1 or not around or not _samples_come_first(site, 0):
-        return None
     image, met = site.operation.inputs[0], site.met.shape
+    node = inner_convolution(_keras.called_function(site.operation), lines=met.rank == 3)
+    if node is None or not _samples_come_first(site, 0):
+        return None
     if met.rank == 3:
         image, gradient = tf.expand_dims(image, 1), tf.expand_dims(gradient, 1)
         met = tf.TensorShape([1, *met])
-    found = _convolved(site, inside[0], image, gradient, met)
-    return None if found is None else _in_groups(found, image.shape[-1] // met[2], site.met.shape)
+    found = _convolved(site, node, image, gradient, met)
+    if found is None or image.shape[-1] == met[2]:
+        return found if site.met.shape.rank == 4 else None
+    return _in_groups(found, image.shape[-1] // met[2], site.met.shape)
 
 
 def _samples_come_first(site: Site, data: int) -> bool:
@@ -72,7 +70,10 @@ def _samples_come_first(site: Site, data: int) -> bool:
 def _convolved(
     site: Site, node: Any, image: tf.Tensor, right: tf.Tensor, met: tf.TensorShape
 ) -> Convolved | None:
-    """As if there were no groups. None for another data format, or sizes that are not known."""
+    """As if there were no groups. None for another data format, or sizes that are not known.
+
+    It gives the samples in the order in which it takes them.
+    """
     if node.attr["data_format"].s != b"NHWC" or None in [*image.shape[1:], *right.shape[1:], *met]:
         return None
     geometry = _geometry(node, image.shape, right.shape, met)
