@@ -161,3 +161,18 @@ def test_samples_swapped_by_a_rule_are_noticed(monkeypatch):
     case = make_case(by_name("dense"))
     g = pg.per_sample_gradients(case.model, *case.batch, engine="factored")
     assert "samples interact" in g.summary() and "kernel" in "".join(g.remarks)
+
+
+def test_in_fit_the_mean_is_that_of_the_samples(monkeypatch):
+    """`mean()` may be the tape's own sum; a check that compared that could not fail."""
+    added_up = Materialized.weighted_sum
+    monkeypatch.setattr(
+        Materialized, "weighted_sum", lambda factor, weights: 1.5 * added_up(factor, weights)
+    )
+    model = dense(pg.PerGradModel, pg.PerGradSequential)
+    model.compile("sgd", "mse", per_sample=pg.PerSample("factored", on_failure="record"))
+    x, y, _ = data()
+    model.fit(x, y, epochs=1, verbose=0)
+    report = model.equivalence_report
+    assert not report.mean.passed and report.oracle.passed and report.coupling.passed
+    assert any(row.relative_error > 0.1 for row in report.rows)

@@ -13,7 +13,7 @@ from tests.problems import compiled, floats
 BATCH = floats(8, 3, seed=1), floats(8, 2, seed=2)
 
 
-def _fit(check, engine="auto"):
+def _fit(check, engine):
     model = pg.PerGradSequential([keras.Input((3,)), layers.Dense(4, "tanh"), layers.Dense(2)])
     model.compile("sgd", "mse", per_sample=pg.PerSample(engine, check=check))
     model.fit(*BATCH, batch_size=4, verbose=0)
@@ -42,7 +42,7 @@ def _captured() -> int:
 
 
 USES = {
-    "fit": (lambda: _fit("always"), lambda: len(_graphs())),
+    "vectorized_in_fit": (lambda: _fit("always", "vectorized"), lambda: len(_graphs())),
     "by_hand": (_by_hand, lambda: len(_graphs())),
     # TensorFlow never frees these: it miscounts a gradient that is asked for at two tensors.
     "factored_in_fit": (lambda: _fit("first", "factored"), _captured),

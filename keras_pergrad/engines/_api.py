@@ -22,7 +22,7 @@ from keras_pergrad.runs import Batch, Run, start
 
 DEFAULT_MEMORY_BUDGET = 2**30
 ENGINES: dict[str, type[Engine]] = {
-    "auto": Vectorized,
+    "auto": Factored,
     "factored": Factored,
     "vectorized": Vectorized,
     "jacobian": Jacobian,
@@ -31,7 +31,7 @@ ENGINES: dict[str, type[Engine]] = {
 
 
 def get_engine(engine: str | Engine) -> Engine:
-    """The engine of that name; `"auto"` is `vectorized`, until `factored` has proved itself."""
+    """The engine of that name; `"auto"` is `factored`."""
     return by_name(engine, ENGINES)
 
 
@@ -58,7 +58,8 @@ def per_sample_gradients(
     Args:
         model: the model.
         x, y, sample_weight: one batch, as `fit` takes it; every leaf `[B, ...]`.
-        engine: `"auto"`, `"vectorized"`, `"factored"`, `"jacobian"`, `"loop"`, or an `Engine`.
+        engine: `"auto"`, which is `"factored"`; `"vectorized"`, `"jacobian"`, `"loop"`, or an
+            `Engine`.
         of: `"contribution"`: `g_i = B ∇c_i`, so that `mean() + batch_term` is the batch gradient.
             `"own"`: the gradient of the loss of sample `i` run alone through the same loss.
         training: the `training` argument of the model's call.

@@ -14,7 +14,7 @@ from keras_pergrad.engines import Engine, one_by_one, sample_gradients, why_not_
 from keras_pergrad.equivalence import _ratios
 from keras_pergrad.equivalence._chance import pick
 from keras_pergrad.equivalence._probe import Coupling, probe
-from keras_pergrad.gradients import Block, Materialized, SampleGradients
+from keras_pergrad.gradients import Block, Materialized, SampleGradients, Total
 from keras_pergrad.runs import Run
 
 NON_FINITE_SHOWN = 8
@@ -74,7 +74,7 @@ def gather_evidence(
     if engine.definition == "jacobian":  # one sample's NaN is in every row: 0 times NaN is NaN
         sick = ~tf.math.is_finite(g.losses)
         wrong = tf.where(tf.reduce_any(sick), sick, wrong)
-    mean = [m + r for m, r in zip(g.mean(), g.batch_term, strict=True)]
+    mean = _mean(g)
     size = tf.convert_to_tensor(g.num_samples, tf.int32)
     table = _compare(batch_gradient, mean, tf.reduce_mean(norms, axis=0))
     coupling = probe(run, turn)
@@ -92,6 +92,17 @@ def gather_evidence(
         _first(wrong, size),
         tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in batch_gradient]),
     )
+
+
+def _mean(g: SampleGradients) -> list[tf.Tensor]:
+    """The mean of the samples, and the terms that no sample owns: what the batch's has to be.
+
+    Added up here from what each sample has. `g.mean()` of shares may be the tape's own sum, and a
+    comparison of that with itself could not fail.
+    """
+    sums = g.blocks.total(lambda block: [factor.weighted_sum(None) for factor in block.factors])
+    means = Total(sums, g.num_samples, are_means=False).means()
+    return [tf.cast(m, r.dtype) + r for m, r in zip(means, g.batch_term, strict=True)]
 
 
 def _only_noticed(table: tf.Tensor, coupling: Coupling, rtol: float) -> tf.Tensor:

@@ -61,7 +61,7 @@ class PerSample:
     """What a model does with sample gradients in its training step.
 
     Attributes:
-        engine: `"auto"`, `"vectorized"`, `"factored"`, `"jacobian"` or `"loop"`.
+        engine: `"auto"`, which is `"factored"`; `"vectorized"`, `"jacobian"` or `"loop"`.
         check: `"first"`, `"always"`, `"off"`, a number of steps, or an `EquivalenceCheck`.
         on_failure: `"raise"`, `"warn"` or `"record"`; an `EquivalenceCheck` brings its own.
         aggregator: None applies the batch gradient and leaves training alone; `"mean"` applies the
