@@ -70,9 +70,8 @@ def by_variable(model: keras.Model) -> Step:
 
     def step(x, y):
         g = pg.per_sample_gradients(model, x, y, engine="factored")
-        mean = g.mean()
-        update(model, mean)
-        return g.norms(by="variable"), g.dot(mean)
+        update(model, g.mean())
+        return g.norms(by="variable"), g.projections()
 
     return step
 

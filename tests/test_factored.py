@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_pergrad as pg
-from keras_pergrad.gradients import Materialized
+from keras_pergrad.gradients import Materialized, Product
 from keras_pergrad.sites import rules
 from tests import oracle
 from tests.cases import make_case
@@ -176,3 +176,13 @@ def test_in_fit_the_mean_is_that_of_the_samples(monkeypatch):
     report = model.equivalence_report
     assert not report.mean.passed and report.oracle.passed and report.coupling.passed
     assert any(row.relative_error > 0.1 for row in report.rows)
+
+
+def test_projections_of_few_samples_are_their_inner_products():
+    """Wide layers: with all samples instead of with the mean, which is as large as the weight."""
+    model = compiled(keras.Sequential([keras.Input((40,)), layers.Dense(64), layers.Dense(2)]))
+    g = pg.per_sample_gradients(model, floats(4, 40), floats(4, 2), engine="factored")
+    kinds = [type(factor.seen) for factor in g.blocks.at(tf.range(4)).factors]
+    assert Product in kinds
+    np.testing.assert_allclose(g.projections(), g.dot(g.mean()), rtol=1e-5)
+    np.testing.assert_allclose(g.projections(), np.mean(g.gram(), axis=1), rtol=1e-5)

@@ -113,3 +113,33 @@ def test_the_cheaper_form_is_chosen_by_the_shapes(inputs, outputs, written_out):
     shapes = [t.shape.as_list() for o in graph.get_operations() for t in o.outputs]
     assert ([B, inputs, outputs] in shapes) is written_out
     assert ([B, 4, 4] in shapes) is not written_out
+
+
+@each_factor
+def test_a_sum_is_compared_as_it_is_or_projected(make):
+    """Equal sums stay equal, and the norm of a difference is seen; exactly, or on average."""
+    factor = make()
+    total = factor.weighted_sum(None)
+    ours, theirs = factor.compared(total)
+    _expect(ours, theirs)
+    off = tf.constant(floats(*total.shape, seed=7))
+    ours, theirs = factor.compared(total + off)
+    # Four vectors of signs estimate the norm; of a difference of random numbers within a half.
+    assert 0.5 < tf.norm(ours - theirs) / tf.norm(off) < 1.5
+
+
+def test_a_large_sum_is_compared_without_it():
+    factor = _product(1, 64, 48)
+    total = tf.constant(floats(64, 48))
+    graph = tf.function(lambda: factor.compared(total)).get_concrete_function().graph
+    made = [o for o in graph.get_operations() if o.type not in ("Const", "Placeholder")]
+    assert max(t.shape.num_elements() or 0 for o in made for t in o.outputs) < 64 * 48 / 4
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "few"), [(64, 64, True), (2, 3, False)])
+def test_few_samples_meet_each_other_and_not_the_weight(inputs, outputs, few):
+    factor = times(
+        2.0,
+        Viewed(_product(1, inputs, outputs), View.reshape((inputs, outputs), (inputs, outputs))),
+    )
+    assert factor.meets_few is few

@@ -98,6 +98,25 @@ def test_the_same_in_a_graph(given_):
         np.testing.assert_allclose(left, right, **CLOSE)
 
 
+@quick
+@given(gradients())
+def test_projections_on_the_mean(given_):
+    g, arrays, _ = given_
+    flat = _flat(arrays)
+    mean = flat.mean(axis=0)
+    np.testing.assert_allclose(g.projections(), flat @ mean, **CLOSE)
+    np.testing.assert_allclose(np.mean(g.projections()), mean @ mean, **CLOSE)
+    by_variable = {
+        path: array.reshape(len(array), -1) @ array.mean(axis=0).ravel()
+        for path, array in zip(g.variables, arrays, strict=True)
+    }
+    for found in (g.projections(by="variable"), g.dot(g.mean(), by="variable")):
+        assert list(found) == g.variables
+        for path, expected in by_variable.items():
+            np.testing.assert_allclose(found[path], expected, **CLOSE)
+    np.testing.assert_allclose(sum(g.projections(by="layer").values()), flat @ mean, **CLOSE)
+
+
 def test_an_unknown_grouping_is_refused():
     one = tf.ones((1, 2))
     blocks = Chunked(lambda i: Block.written_out(i, one[:, 0], [one]), 1, 1, 1)

@@ -84,18 +84,27 @@ class Plan(Observer):
         self.factors = {k: with_tensors(f, rest) for k, f in self.factors.items()}
 
     def expected(self) -> Total:
-        """The samples taken together, for each weight: by the tape, or with less work.
+        """The samples taken together, for each weight: by the tape, or from what is kept.
 
-        Where the gradients are written out in a graph, their sum takes the place of the product
-        that the tape would make of the same operands.
+        In a graph of its own the factors are added up, in the place of the products that the tape
+        would make of the same operands.
         """
-        totals = self.totals
-        if self.observed:  # the real scalar has the terms that no sample owns
-            terms = self.run.batch_term()
-            totals = [t - tf.cast(r, t.dtype) for t, r in zip(totals, terms, strict=True)]
-        elif not tf.executing_eagerly():
-            totals = [self._added_up(k, total) for k, total in enumerate(totals)]
-        return Total(totals, self.run.size, are_means=not self.run.sums_own_losses)
+        if self.observed:
+            find = self._without_terms
+        else:
+            find = self._by_the_tape if tf.executing_eagerly() else self._together
+        return Total(find, self.run.size, are_means=not self.run.sums_own_losses)
+
+    def _by_the_tape(self) -> list[tf.Tensor]:
+        return list(self.totals)
+
+    def _without_terms(self) -> list[tf.Tensor]:
+        """The real scalar has the terms that no sample owns."""
+        pairs = zip(self.totals, self.run.batch_term(), strict=True)
+        return [total - tf.cast(term, total.dtype) for total, term in pairs]
+
+    def _together(self) -> list[tf.Tensor]:
+        return [self._added_up(k, total) for k, total in enumerate(self.totals)]
 
     def note_interaction(self, where: str) -> None:
         """Remarks that the samples interact, or that it cannot be ruled out."""
@@ -135,9 +144,9 @@ class Plan(Observer):
         self.operations[k] = tuple(site.operation.type for site in sites)
 
     def _added_up(self, k: int, total: tf.Tensor) -> tf.Tensor:
-        """The samples' parts of one weight's gradient, added up if they are written out."""
+        """The samples' parts of one weight's gradient, added up where they are known."""
         factor = self.factors.get(k)
-        if factor is None or not factor.written_out:
+        if factor is None:
             return total
         scale = 1 if self.scale is None else 1 / tf.cast(self.scale, tf.float64)
         return times(scale, factor.seen).weighted_sum(None)

@@ -30,7 +30,7 @@ def _mapped(blocks: Blocks, number: tf.Tensor, expected: Total | None) -> Blocks
         def losses() -> tf.Tensor:
             return block.losses * tf.cast(number, block.losses.dtype)
 
-        return Block(block.indices, losses, factors)
+        return Block(block.indices, losses, factors, block.is_whole)
 
     scaled = Mapped(blocks, scale)
     scaled.expected = expected

@@ -10,8 +10,8 @@ from keras_pergrad.engines._loop import one_by_one
 from keras_pergrad.engines._refusal import no_contributions
 from keras_pergrad.engines._remembered import Remembered
 from keras_pergrad.engines._separation import Separation
-from keras_pergrad.engines._sums import RTOL, double, norm_of, squared_norms, summed
-from keras_pergrad.gradients import Blocks
+from keras_pergrad.engines._sums import RTOL, double, norm_of, squared_norms
+from keras_pergrad.gradients import Blocks, Total
 from keras_pergrad.runs import Run
 
 # How many samples are run alone to tell a mean from a sum: a factor of B between them.
@@ -57,9 +57,12 @@ def _are_contributions(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor, 
     Returns:
         That; whether they are finite; and whether all are zero. Scalar bools.
     """
-    sums, expected = blocks.total(summed), _expected(blocks, run)
-    missing = norm_of([s - tf.cast(e, s.dtype) for s, e in zip(sums, expected, strict=True)])
-    norm = norm_of(expected)
+    expected = _expected(blocks, run)
+    compared = blocks.compared(expected.find())
+    theirs = [there * tf.cast(expected.count, there.dtype) for _, there in compared]
+    pairs = zip(compared, theirs, strict=True)
+    missing = norm_of([ours - tf.cast(there, ours.dtype) for (ours, _), there in pairs])
+    norm = norm_of(theirs)
     scale = tf.sqrt(tf.reduce_sum(blocks.each(squared_norms)))
     known = missing <= RTOL[run.compute_dtype] * tf.maximum(norm, scale)
     finite, nothing = tf.math.is_finite(scale), tf.equal(scale + norm, 0)
@@ -69,16 +72,15 @@ def _are_contributions(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor, 
     return known, finite, nothing
 
 
-def _expected(blocks: Blocks, run: Run) -> list[tf.Tensor]:
-    """What the sum over the samples has to be.
+def _expected(blocks: Blocks, run: Run) -> Total:
+    """What the samples have to add up to.
 
     In a graph of its own that is computed once more, where it is asked: a branch that runs once
     must not keep alive what nothing else may need.
     """
     if blocks.expected is not None and (tf.executing_eagerly() or run.observer is not None):
-        return blocks.expected.sums()
-    gradients = run.batch_gradient(of_samples=True)[1]
-    return [each * tf.cast(blocks.size, each.dtype) for each in gradients]
+        return blocks.expected
+    return Total(lambda: run.batch_gradient(of_samples=True)[1], blocks.size, are_means=True)
 
 
 def _are_of_samples_alone(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor]:

@@ -100,8 +100,11 @@ def _mean(g: SampleGradients) -> list[tf.Tensor]:
     Added up here from what each sample has. `g.mean()` of shares may be the tape's own sum, and a
     comparison of that with itself could not fail.
     """
-    sums = g.blocks.total(lambda block: [factor.weighted_sum(None) for factor in block.factors])
-    means = Total(sums, g.num_samples, are_means=False).means()
+
+    def added_up() -> list[tf.Tensor]:
+        return g.blocks.total(lambda block: [each.weighted_sum(None) for each in block.factors])
+
+    means = Total(added_up, g.num_samples, are_means=False).means()
     return [tf.cast(m, r.dtype) + r for m, r in zip(means, g.batch_term, strict=True)]
 
 

@@ -22,11 +22,13 @@ class Block:
         indices: which ones, `[b]`.
         find_losses: their losses, `[b]`, not computed unless asked for.
         factors: one a variable.
+        is_whole: whether these are all samples of the batch, in their order.
     """
 
     indices: tf.Tensor
     find_losses: Callable[[], tf.Tensor]
     factors: Sequence[Factor]
+    is_whole: bool = False
 
     @cached_property
     def losses(self) -> tf.Tensor:
@@ -68,40 +70,53 @@ class Total:
     """What is known of the samples taken together, before anything is asked of one of them.
 
     Attributes:
-        gradients: one tensor a variable.
+        find: gives one tensor a variable; what is not asked for is not made.
         size: the number of samples.
         are_means: whether these are means over the samples; else sums.
     """
 
-    gradients: Sequence[tf.Tensor]
+    find: Callable[[], list[tf.Tensor]]
     size: int | tf.Tensor
     are_means: bool
 
+    @property
+    def count(self) -> int | tf.Tensor:
+        """How many times what is found makes the sum: the number of samples, or one."""
+        return self.size if self.are_means else 1
+
     def times(self, number: tf.Tensor) -> Total:
         """The same of the gradients times a scalar."""
-        scaled = [each * tf.cast(number, each.dtype) for each in self.gradients]
+
+        def scaled() -> list[tf.Tensor]:
+            return [each * tf.cast(number, each.dtype) for each in self.find()]
+
         return Total(scaled, self.size, self.are_means)
 
     def marked(self, number: tf.Tensor) -> Total:
-        """The same with the smallest tensor times a scalar: NaN shows, and costs nothing."""
-        sizes = [each.shape.num_elements() or 0 for each in self.gradients]
-        place = sizes.index(min(sizes))
-        marked = [each * tf.cast(number, each.dtype) for each in self.gradients[place : place + 1]]
-        around = self.gradients[:place], self.gradients[place + 1 :]
-        return Total([*around[0], *marked, *around[1]], self.size, self.are_means)
+        """The same, made once `number` is known, the smallest tensor times it: NaN shows, and costs
+        nothing."""
+
+        def marked() -> list[tf.Tensor]:
+            with tf.control_dependencies([number]):
+                found = self.find()
+                smallest = min(range(len(found)), key=lambda k: found[k].shape.num_elements() or 0)
+                found[smallest] *= tf.cast(number, found[smallest].dtype)
+            return found
+
+        return Total(marked, self.size, self.are_means)
 
     def sums(self) -> list[tf.Tensor]:
         """`Σ_i g_i`, one tensor a variable."""
         if not self.are_means:
-            return list(self.gradients)
-        return [each * tf.cast(self.size, each.dtype) for each in self.gradients]
+            return self.find()
+        return [each * tf.cast(self.size, each.dtype) for each in self.find()]
 
     def means(self) -> list[tf.Tensor]:
         """`(1/B) Σ_i g_i`, one tensor a variable; zero for an empty batch."""
         if self.are_means:
-            return list(self.gradients)
+            return self.find()
         count = tf.maximum(self.size, 1)
-        return [each / tf.cast(count, each.dtype) for each in self.gradients]
+        return [each / tf.cast(count, each.dtype) for each in self.find()]
 
 
 class Blocks(abc.ABC):
@@ -137,6 +152,17 @@ class Blocks(abc.ABC):
     @abc.abstractmethod
     def at(self, indices: tf.Tensor) -> Block:
         """The block of the samples at `indices [b]`."""
+
+    def compared(self, totals: Sequence[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """For each variable its `Σ_i g_i` and what `totals` has, both projected alike or neither.
+
+        See `Factor.compared`.
+        """
+        return list(zip(self.total(_sums), totals, strict=True))
+
+
+def _sums(block: Block) -> list[tf.Tensor]:
+    return [factor.weighted_sum(None) for factor in block.factors]
 
 
 class Mapped(Blocks):

@@ -51,6 +51,20 @@ class Factor(abc.ABC):
         """Whether the gradients are there as they are."""
         return False
 
+    @property
+    def meets_few(self) -> bool:
+        """Whether inner products of all samples with all cost less than with one whole gradient."""
+        return False
+
+    def compared(self, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """`Σ_i g_i` and `total`, both in the weight's shape, or both projected alike.
+
+        The norms, and that of the difference, are those of what is compared, or estimates of them
+        that are right on average and never zero where those are not (but by a chance that no
+        tolerance would see).
+        """
+        return self.weighted_sum(None), total
+
     def cheapest(self) -> Factor:
         """The same gradients, written out where that is cheaper to ask and no larger to keep."""
         return self

@@ -30,7 +30,7 @@ class Kept(Blocks):
         factors: Sequence[Factor],
     ):
         self.size = size
-        self._block = Block(tf.range(size), find_losses, factors)
+        self._block = Block(tf.range(size), find_losses, factors, is_whole=True)
 
     def __str__(self) -> str:
         held = [each for factor in self._block.factors for each in tensors_of(factor)]
@@ -45,6 +45,10 @@ class Kept(Blocks):
 
     def at(self, indices: tf.Tensor) -> Block:
         return self._block.rows(indices)
+
+    def compared(self, totals: Sequence[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        pairs = zip(self._block.factors, totals, strict=True)
+        return [factor.compared(total) for factor, total in pairs]
 
 
 def beside(kept: Kept, others: Chunked, places: Sequence[int]) -> Chunked:

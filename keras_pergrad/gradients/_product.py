@@ -9,6 +9,9 @@ import tensorflow as tf
 from keras_pergrad.gradients._factor import Factor, wide
 from keras_pergrad.gradients._materialized import Materialized
 
+# How many vectors of signs a sum is compared by, and what they are drawn from.
+_SIGNS, _SEED = 4, (0x51, 0x67)
+
 
 @dataclass(frozen=True)
 class Product(Factor):
@@ -68,6 +71,25 @@ class Product(Factor):
 
     def materialize(self) -> tf.Tensor:
         return self._matrices()
+
+    @property
+    def meets_few(self) -> bool:
+        """Multiplications: `b²(I + O)` for the Gram matrix of one position, else `b I O`."""
+        samples, (positions, inputs, outputs) = self.left.shape[0], self._sizes()
+        return (
+            positions == 1
+            and samples is not None
+            and samples * (inputs + outputs) < inputs * outputs
+        )
+
+    def compared(self, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Both times a few vectors of random signs, without the product that is as large as the
+        weight (Freivalds 1977); `E ‖M s‖² = ‖M‖²`."""
+        left, right = wide(self.left), wide(self.right)
+        draws = tf.random.stateless_uniform([right.shape[2], _SIGNS], _SEED)
+        signs = tf.cast(tf.sign(draws - 0.5), right.dtype) / _SIGNS**0.5
+        ours = tf.matmul(_flat(left), tf.matmul(_flat(right), signs), transpose_a=True)
+        return ours, tf.matmul(tf.cast(total, right.dtype), signs)
 
     def _matrices(self) -> tf.Tensor:
         return tf.matmul(wide(self.left), wide(self.right), transpose_a=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import tensorflow as tf
 
 from keras_pergrad.errors import PerGradError
+from keras_pergrad.gradients import _answers
 from keras_pergrad.gradients._blocks import Block, Blocks, Total
 from keras_pergrad.gradients._summary import table_of, written_out
 
@@ -66,18 +67,16 @@ class SampleGradients:
             PerGradError: not one weight a sample.
         """
         if weights is None and self.blocks.expected is not None:
-            return self.blocks.expected.sums()  # the tape has it already
-        if weights is None:
-            return self.blocks.total(lambda block: [f.weighted_sum(None) for f in block.factors])
-        weights = tf.convert_to_tensor(weights)
-        self._expect_one_a_sample(weights)
-        return self.blocks.total(lambda block: _weighted(block, tf.gather(weights, block.indices)))
+            return self.blocks.expected.sums()
+        if weights is not None:
+            weights = tf.convert_to_tensor(weights)
+            self._expect_one_a_sample(weights)
+        return self.blocks.total(lambda block: _answers.sums(block, weights))
 
     def mean(self) -> list[tf.Tensor]:
         """`(1/B) Σ_i g_i`, one tensor a variable in its dtype; zero for an empty batch."""
-        total = self.blocks.expected or Total(self.sum(), self.num_samples, are_means=False)
-        found = total.means()
-        return [tf.cast(m, r.dtype) for m, r in zip(found, self.batch_term, strict=True)]
+        pairs = zip(self._means(), self.batch_term, strict=True)
+        return [tf.cast(mean, term.dtype) for mean, term in pairs]
 
     def squared_norms(self, by: By = "model") -> tf.Tensor | dict[str, tf.Tensor]:
         """`‖g_i‖²`, `[B]`, in all weights, or by variable or layer: `{path: [B]}`.
@@ -85,24 +84,21 @@ class SampleGradients:
         Raises:
             PerGradError: an unknown `by`.
         """
-        norms = self.blocks.each(_squared_norms)
-        if by == "model":
-            return tf.reduce_sum(norms, axis=1)
-        groups = self._groups(by)
-        return {
-            name: tf.reduce_sum(tf.gather(norms, columns, axis=1), axis=1)
-            for name, columns in groups.items()
-        }
+        return self._grouped(self.blocks.each(_answers.squared_norms), by)
 
     def norms(self, by: By = "model") -> tf.Tensor | dict[str, tf.Tensor]:
         """`‖g_i‖`, as `squared_norms`."""
         return tf.nest.map_structure(tf.sqrt, self.squared_norms(by))
 
-    def dot(self, vectors: Sequence[tf.Tensor]) -> tf.Tensor:
+    def dot(
+        self, vectors: Sequence[tf.Tensor], by: By = "model"
+    ) -> tf.Tensor | dict[str, tf.Tensor]:
         """`⟨g_i, v⟩`, `[B]`, for one gradient `v`: a list of tensors as `variables`.
 
+        In all weights, or by variable or layer, as `squared_norms`.
+
         Raises:
-            PerGradError: another number of tensors, or other shapes.
+            PerGradError: another number of tensors, or other shapes; an unknown `by`.
         """
         vectors = [tf.convert_to_tensor(vector) for vector in vectors]
         expected, found = ([tuple(t.shape) for t in ts] for ts in (self.batch_term, vectors))
@@ -111,22 +107,39 @@ class SampleGradients:
                 "`dot` needs one tensor a variable in its shape, as `mean()` gives them. "
                 f"Expected: {expected}. Received: {found}."
             )
-        return self.blocks.each(lambda block: _dot(block, vectors))
+        return self._grouped(self.blocks.each(lambda block: _answers.dots(block, vectors)), by)
+
+    def projections(self, by: By = "model") -> tf.Tensor | dict[str, tf.Tensor]:
+        """`⟨g_i, ḡ⟩`, `[B]`, with the mean `ḡ` of the samples, as `dot(mean(), by)`; often cheaper.
+
+        The mean of them is `‖ḡ‖²`. For few samples and a large weight, inner products with all
+        samples take the place of the one with the mean.
+
+        Raises:
+            PerGradError: an unknown `by`.
+        """
+        means = self._means()
+        return self._grouped(self.blocks.each(lambda b: _answers.projections(b, means)), by)
 
     def gram(self) -> tf.Tensor:
         """`⟨g_i, g_j⟩`, `[B, B]`."""
-        return self.blocks.each(lambda block: tf.transpose(self._against(block)))
+
+        def against_all(block: Block) -> tf.Tensor:
+            columns = self.blocks.each(lambda other: _answers.inner(other, block))
+            return tf.transpose(columns)
+
+        return self.blocks.each(against_all)
 
     def second_moment(self) -> list[tf.Tensor]:
         """`(1/B) Σ_i g_i∘g_i`, elementwise, one tensor a variable."""
         count = tf.maximum(self.num_samples, 1)
-        sums = self.blocks.total(lambda block: [f.sum_of_squares() for f in block.factors])
+        sums = self.blocks.total(_answers.sums_of_squares)
         return [total / tf.cast(count, total.dtype) for total in sums]
 
     def materialize(self) -> dict[str, tf.Tensor]:
         """The gradients themselves, `{path: [B, *weight.shape]}`: `B×P` numbers."""
         return {
-            path: self.blocks.each(_materialized(k, self.batch_term[k].dtype))
+            path: self.blocks.each(_answers.written_out(k, self.batch_term[k].dtype))
             for k, path in enumerate(self.variables)
         }
 
@@ -146,6 +159,20 @@ class SampleGradients:
                 f"Expected: shape ({self.num_samples},). Received: shape {weights.shape}."
             )
 
+    def _means(self) -> list[tf.Tensor]:
+        """The mean gradient, in the dtypes that it is accumulated in."""
+        total = self.blocks.expected or Total(self.sum, self.num_samples, are_means=False)
+        return total.means()
+
+    def _grouped(self, columns: tf.Tensor, by: By) -> tf.Tensor | dict[str, tf.Tensor]:
+        """Numbers `[B, V]` added up over all variables, or over those of each group."""
+        if by == "model":
+            return tf.reduce_sum(columns, axis=1)
+        return {
+            name: tf.reduce_sum(tf.gather(columns, places, axis=1), axis=1)
+            for name, places in self._groups(by).items()
+        }
+
     def _groups(self, by: str) -> dict[str, list[int]]:
         if by not in ("variable", "layer"):
             raise PerGradError(f"`by` is 'model', 'layer' or 'variable'. Received: by={by!r}.")
@@ -154,35 +181,3 @@ class SampleGradients:
             name = path if by == "variable" else path.rpartition("/")[0]
             groups.setdefault(name, []).append(k)
         return groups
-
-    def _against(self, block: Block) -> tf.Tensor:
-        """Inner products of all samples with those of `block`, `[B, b]`."""
-
-        def inner(other: Block) -> tf.Tensor:
-            pairs = zip(other.factors, block.factors, strict=True)
-            return tf.add_n(_of_one_dtype([mine.gram(theirs) for mine, theirs in pairs]))
-
-        return self.blocks.each(inner)
-
-
-def _squared_norms(block: Block) -> tf.Tensor:
-    """`[b, V]`."""
-    return tf.stack(_of_one_dtype([factor.squared_norms() for factor in block.factors]), axis=1)
-
-
-def _of_one_dtype(values: list[tf.Tensor]) -> list[tf.Tensor]:
-    widest = tf.float64 if any(each.dtype == tf.float64 for each in values) else tf.float32
-    return [tf.cast(each, widest) for each in values]
-
-
-def _materialized(k: int, dtype: tf.DType) -> Callable[[Block], tf.Tensor]:
-    return lambda block: tf.cast(block.factors[k].materialize(), dtype)
-
-
-def _weighted(block: Block, weights: tf.Tensor) -> list[tf.Tensor]:
-    return [factor.weighted_sum(weights) for factor in block.factors]
-
-
-def _dot(block: Block, vectors: list[tf.Tensor]) -> tf.Tensor:
-    pairs = zip(block.factors, vectors, strict=True)
-    return tf.add_n(_of_one_dtype([factor.dot(vector) for factor, vector in pairs]))

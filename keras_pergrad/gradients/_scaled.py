@@ -55,6 +55,15 @@ class Scaled(Factor):
     def materialize(self) -> tf.Tensor:
         return self._scaled(self.seen.materialize())
 
+    @property
+    def meets_few(self) -> bool:
+        """As for what is scaled."""
+        return self.seen.meets_few
+
+    def compared(self, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        ours, theirs = self.seen.compared(total)
+        return self._scaled(ours), theirs
+
     def _scaled(self, values: tf.Tensor, power: int = 1) -> tf.Tensor:
         return values * tf.cast(self.number, values.dtype) ** power
 

@@ -97,6 +97,14 @@ class Viewed(Factor):
     def materialize(self) -> tf.Tensor:
         return self._signed(self.view.pull_rows(self.seen.materialize()))
 
+    @property
+    def meets_few(self) -> bool:
+        """As for what is viewed."""
+        return self.seen.meets_few
+
+    def compared(self, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.seen.compared(self._signed(self.view.push(total)))
+
     def _signed(self, value: tf.Tensor) -> tf.Tensor:
         return value if self.sign == 1 else -value
 
