@@ -13,6 +13,7 @@ from keras_pergrad.engines._engine import Engine
 from keras_pergrad.engines._factored import Factored
 from keras_pergrad.engines._jacobian import Jacobian
 from keras_pergrad.engines._loop import Loop, one_by_one
+from keras_pergrad.engines._remembered import Remembered
 from keras_pergrad.engines._separation import Separation
 from keras_pergrad.engines._trace import refusing
 from keras_pergrad.engines._vectorized import Vectorized
@@ -23,6 +24,7 @@ __all__ = [
     "Factored",
     "Jacobian",
     "Loop",
+    "Remembered",
     "Separation",
     "Vectorized",
     "expect_memory_budget",

@@ -37,6 +37,10 @@ class Engine(abc.ABC):
             UnsupportedError: the engine cannot run this model; the message names one that can.
         """
 
+    def as_traced(self) -> Engine:
+        """The engine as it is in a graph: for a run by hand that judges what was done in one."""
+        return self
+
 
 def by_name(engine: str | Engine, known: dict[str, type[Engine]]) -> Engine:
     """The engine itself, or a new one of that name.

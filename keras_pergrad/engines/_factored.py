@@ -6,7 +6,6 @@ import dataclasses
 
 import tensorflow as tf
 
-from keras_pergrad import _keras
 from keras_pergrad.engines._alone import why_not_alone
 from keras_pergrad.engines._engine import Engine
 from keras_pergrad.engines._jacobian import Jacobian
@@ -30,11 +29,20 @@ class Factored(Engine):
     Own gradients where they do, or where the user's code reduces the loss, are those of samples run
     alone. A weight for which no rule is certain is handed to the `vectorized` engine; `summary`
     says why.
+
+    Args:
+        self_check: whether a run by hand holds the first batch's factors against two others.
     """
 
     name = "factored"
     definition = "share"
     observer = Plan
+
+    def __init__(self, *, self_check: bool = True):
+        self._self_check = self_check
+
+    def as_traced(self) -> Factored:
+        return Factored(self_check=False)
 
     def blocks(self, run: Run, memory_budget: int) -> Blocks:
         if not run.batch.is_dense:
@@ -62,13 +70,12 @@ class Factored(Engine):
 
     def _carry_out(self, plan: Plan) -> None:
         with refusing(self.name):
-            if tf.executing_eagerly():
-                traced = _keras.compiled(lambda: plan.tensors()).get_concrete_function()
-                plan.refill(traced())
-                _keras.emptied(traced.graph)
-                check(plan)
-            else:
+            if not tf.executing_eagerly():
                 plan.tensors()
+                return
+            plan.run_once()
+            if self._self_check:
+                check(plan)
 
     def _plan(self, run: Run) -> Plan:
         """What has looked on in the real backward pass, if it saw everything; or a pass to come."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import tensorflow as tf
 
+from keras_pergrad import _keras
 from keras_pergrad.engines._trace import gist
 from keras_pergrad.gradients import Nothing, Scaled, Total, summed, tensors_of, times, with_tensors
 from keras_pergrad.runs import Observer, Run
@@ -76,6 +77,12 @@ class Plan(Observer):
         self._read()
         held = [each for factor in self.factors.values() for each in tensors_of(factor)]
         return [*self.totals, *held]
+
+    def run_once(self) -> None:
+        """Makes the factors eagerly, by a graph that is run once and emptied."""
+        traced = _keras.compiled(self.tensors).get_concrete_function()
+        self.refill(traced())
+        _keras.emptied(traced.graph)
 
     def refill(self, tensors: Sequence[tf.Tensor]) -> None:
         """Lets the factors hold other tensors: those that leave the graph."""

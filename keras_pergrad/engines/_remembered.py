@@ -1,8 +1,10 @@
-"""A number that a graph remembers from one run to the next."""
+"""What a graph remembers from one run to the next."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -10,25 +12,29 @@ _names = (f"keras_pergrad/remembered/{k}" for k in itertools.count())
 
 
 class Remembered:
-    """One whole number, made while a graph is traced.
+    """One tensor, made while a graph is traced.
 
     Not a `tf.Variable`, which a `tf.function` that is traced a second time may not make.
 
     Args:
         value: what it is at first.
+        shape: of what it may become, None for any.
     """
 
-    def __init__(self, value: int):
+    def __init__(self, value: Any, shape: Sequence[int | None] | None = ()):
+        self._shape = tf.TensorShape(shape)
         with tf.init_scope():
+            value = tf.convert_to_tensor(value)
+            self._dtype = value.dtype
             self._handle = tf.raw_ops.VarHandleOp(
-                dtype=tf.int32, shape=[], shared_name=next(_names)
+                dtype=value.dtype, shape=self._shape, shared_name=next(_names)
             )
-            tf.raw_ops.AssignVariableOp(resource=self._handle, value=tf.constant(value))
+            tf.raw_ops.AssignVariableOp(resource=self._handle, value=value)
 
     def read(self) -> tf.Tensor:
         """What it is."""
-        value = tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=tf.int32)
-        return tf.ensure_shape(value, [])
+        value = tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=self._dtype)
+        return tf.ensure_shape(value, self._shape)
 
     def assign(self, value: tf.Tensor) -> tf.Tensor:
         """Makes it `value`, and answers that."""

@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras_pergrad import _keras
 from keras_pergrad.engines._refusal import no_contributions
 from keras_pergrad.engines._scaled import marked_blocks, scaled_blocks
-from keras_pergrad.engines._sums import RTOL, double, squared_norms, summed
+from keras_pergrad.engines._sums import RTOL_ALONE, double, squared_norms, summed
 from keras_pergrad.errors import SeparationError
 from keras_pergrad.gradients import Blocks
 from keras_pergrad.runs import Run
@@ -107,7 +107,7 @@ def _only_factor(
     factor, found = tf.constant(_NAN, tf.float64), tf.constant(0)
     for candidate in candidates:
         candidate = tf.cast(candidate, tf.float64)
-        fits = _fits(candidate, ours, batch, RTOL[run.compute_dtype])
+        fits = _fits(candidate, ours, batch, RTOL_ALONE[run.compute_dtype])
         factor = tf.where(fits, candidate, factor)
         found += tf.cast(fits, tf.int32)
     # Where all is zero every factor fits, and none makes a difference.

@@ -3,10 +3,11 @@
 from keras_pergrad.equivalence._check import assert_equivalent, check_equivalence, explained
 from keras_pergrad.equivalence._evidence import Evidence, gather_evidence
 from keras_pergrad.equivalence._judge import Subject, judge
-from keras_pergrad.equivalence._once import subject_of
+from keras_pergrad.equivalence._once import Request, subject_of
 from keras_pergrad.equivalence._probe import Coupling
 from keras_pergrad.equivalence._ratios import badness, tells
 from keras_pergrad.equivalence._report import Cause, EquivalenceReport, Finding, VariableRow
+from keras_pergrad.equivalence._tie_breaker import tried_again
 from keras_pergrad.equivalence._tolerance import Tolerance, expect_rtol
 from keras_pergrad.equivalence.causes import find_causes, layers_with_batch_statistics
 
@@ -16,6 +17,7 @@ __all__ = [
     "EquivalenceReport",
     "Evidence",
     "Finding",
+    "Request",
     "Subject",
     "Tolerance",
     "VariableRow",
@@ -30,4 +32,5 @@ __all__ = [
     "layers_with_batch_statistics",
     "subject_of",
     "tells",
+    "tried_again",
 ]

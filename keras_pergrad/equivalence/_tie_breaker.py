@@ -1,16 +1,15 @@
-"""Near the tolerance, the check is run again in float64, and that run decides."""
+"""Where rounding may have made the verdict, the check is run again in float64, which decides."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.equivalence._once import Request, as_in_training, check_once
 from keras_pergrad.equivalence._report import EquivalenceReport
-from keras_pergrad.runs import Batch, Run, coarsest, dtypes_of, map_leaves
+from keras_pergrad.runs import Run, coarsest, dtypes_of
 
 
 def with_tie_broken(report: EquivalenceReport, request: Request) -> EquivalenceReport:
@@ -28,6 +27,16 @@ def with_tie_broken(report: EquivalenceReport, request: Request) -> EquivalenceR
     if report.tolerance.dtype != "float64" and _sandbox_is_true(report, run, gradient):
         return _run_in_float64(report, request)
     return report
+
+
+def tried_again(report: EquivalenceReport, request: Request) -> EquivalenceReport:
+    """A report of a training step that failed, or as float64 decides it for the same batch.
+
+    At the weights after the step's update. What is wrong with a model, a loss or an engine is wrong
+    there, too; a number that float32 rounded to the other side of a kink is not.
+    """
+    decided = with_tie_broken(report, request)
+    return dataclasses.replace(decided, step=report.step, engine=report.engine)
 
 
 def _traced_dtypes(run: Run) -> set[str]:
@@ -54,7 +63,7 @@ def _run_in_float64(report: EquivalenceReport, request: Request) -> EquivalenceR
     """Runs the check in float64, where rounding and a real difference are far apart."""
     try:
         with _keras.computing_in_float64(request.model):
-            doubled = dataclasses.replace(request, batch=_doubled(request.batch))
+            doubled = dataclasses.replace(request, batch=request.batch.doubled())
             exact = check_once(doubled, double=True)
     except (TypeError, ValueError, NotImplementedError, tf.errors.OpError) as error:
         first = str(error).strip().splitlines()[:1]
@@ -80,12 +89,3 @@ def _decided_by(exact: EquivalenceReport, report: EquivalenceReport) -> Equivale
     return dataclasses.replace(
         report, equivalent=exact.equivalent, tie_breaker=text, rows=rows, **kept
     )
-
-
-def _doubled(batch: Batch) -> Batch:
-    """Everything but whole numbers and strings in double precision."""
-
-    def double(leaf: Any) -> Any:
-        return tf.cast(leaf, tf.float64) if leaf.dtype.is_floating else leaf
-
-    return Batch(*(map_leaves(double, part) for part in (batch.x, batch.y, batch.sample_weight)))

@@ -26,6 +26,7 @@ from keras_pergrad.equivalence import (
 from keras_pergrad.errors import EquivalenceWarning
 from keras_pergrad.gradients import Blocks
 from keras_pergrad.models._settings import PerSample
+from keras_pergrad.models._stash import Again, Stash
 from keras_pergrad.models._watch import Watch
 from keras_pergrad.runs import Batch, Run, leaves, run_and_differentiate, without_loss_scale
 
@@ -66,6 +67,9 @@ def _check(run: Run, loss: tf.Tensor, gradients: list, settings: PerSample, watc
     replica = _keras.replica_id()
     tolerance = Tolerance.of(run.coarsest_dtype, watch.check.rtol)
     engine = get_engine(settings.engine)
+    again = None
+    if watch.may_try_again and run.batch.is_dense and not _keras.under_xla():
+        again = Again(run.batch, Stash(run.batch), engine, settings.memory_budget)
 
     def measure() -> None:
         batch_gradient = _batch_gradient(run, gradients, settings)
@@ -83,7 +87,7 @@ def _check(run: Run, loss: tf.Tensor, gradients: list, settings: PerSample, watc
             overflowed = ~evidence.batch_finite & tf.reduce_all(tf.math.is_finite(loss))
             worst = tf.where(overflowed, tf.constant(-1.0, tf.float64), worst)
         watch.subject = subject_of(run, engine, tolerance)
-        watch.keep(replica, evidence, worst)
+        watch.keep(replica, evidence, worst, again)
 
     due = watch.due(replica) & tf.greater(run.size, 0)
     _keras.apart(lambda: tf.cond(due, lambda: _and_true(measure), lambda: tf.constant(True)))

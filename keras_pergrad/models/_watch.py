@@ -23,9 +23,11 @@ from keras_pergrad.equivalence import (
     explained,
     judge,
     tells,
+    tried_again,
 )
 from keras_pergrad.errors import EquivalenceError, EquivalenceWarning, PerGradError
 from keras_pergrad.models._settings import EquivalenceCheck
+from keras_pergrad.models._stash import Again
 
 # How many numbers a refusal can speak of: the leaves of a batch. XLA wants variables of one shape.
 _NUMBERS = 64
@@ -42,6 +44,8 @@ class Watch:
     def __init__(self, check: EquivalenceCheck, replicas: int, variables: int):
         self.check = check
         self.subject: Subject | None = None
+        self._again: Again | None = None
+        self._confirmed = False
         self._refusals: list[Refusal] = []
         self._slots = [_Slot(variables) for _ in range(replicas)]
 
@@ -55,13 +59,28 @@ class Watch:
         return ~slot.judged if every == "first" else tf.equal(slot.turn % max(every, 1), 0)
 
     @property
+    def may_try_again(self) -> bool:
+        """Whether the host may run a step's batch again: not a replica's part, nor where a
+        tolerance was asked for, which is not second-guessed."""
+        return len(self._slots) == 1 and self.check.rtol is None
+
+    @property
     def off(self) -> bool:
         """Whether nothing is ever checked."""
         return self.check.every == 0
 
-    def keep(self, replica: int, evidence: Evidence, badness: tf.Tensor) -> None:
-        """Keeps the evidence of this step if none since the last look is worse."""
-        self._slots[replica].keep(evidence, badness)
+    def keep(
+        self, replica: int, evidence: Evidence, badness: tf.Tensor, again: Again | None = None
+    ) -> None:
+        """Keeps the evidence of this step if none since the last look is worse.
+
+        And its batch, if the check failed and `again` is given, by which the host tries it again.
+        """
+        slot = self._slots[replica]
+        if again is not None:
+            self._again = again
+            again.stash.keep(again.batch, slot.is_worse(badness) & (badness > 1))
+        slot.keep(evidence, badness)
 
     def refuse(
         self, replica: int, failed: tf.Tensor, refusal: Refusal, numbers: tf.Tensor | None = None
@@ -92,7 +111,21 @@ class Watch:
             if each is not None
         ]
         worst = min(reports, key=lambda report: report.equivalent, default=None)
-        return None if worst is None else explained(_pointing_on(worst), model)
+        if worst is None:
+            return None
+        return explained(_pointing_on(self._tried_again(worst, model)), model)
+
+    def _tried_again(self, report: EquivalenceReport, model: keras.Model) -> EquivalenceReport:
+        """A report that failed, or as float64 decides it where rounding may have made it fail.
+
+        Once float64 has said that there is something wrong, it is not asked any more.
+        """
+        batch = None if self._again is None else self._again.stash.take()
+        if self._again is None or batch is None or report.equivalent or self._confirmed:
+            return report
+        decided = tried_again(report, self._again.request(model, batch))
+        self._confirmed = not decided.equivalent
+        return decided
 
     def _placed(self, replica: int, report: EquivalenceReport) -> EquivalenceReport:
         """A report that says which replica's samples it counts, if there are several."""
@@ -128,9 +161,12 @@ def _pointing_on(report: EquivalenceReport) -> EquivalenceReport:
         return report
     text = "`check_equivalence` on such a batch says whether contributions add up; `fit` does not."
     report = dataclasses.replace(report, contributions=text)
-    if not report.is_near:
+    if not report.is_near or report.tie_breaker:
         return report
-    text = "not in `fit`; the error is near the tolerance, where `check_equivalence` asks float64."
+    text = (
+        "not here: `fit` asks float64 on one replica, without XLA, and where no tolerance was "
+        "asked for. `check_equivalence` on such a batch does."
+    )
     return dataclasses.replace(report, tie_breaker=text)
 
 
@@ -160,8 +196,12 @@ class _Slot:
             self._refusal.assign(0)
         return number, self._numbers.numpy()
 
+    def is_worse(self, badness: tf.Tensor) -> tf.Tensor:
+        """Whether no step since the last look was as bad, a scalar bool."""
+        return badness > self._badness
+
     def keep(self, evidence: Evidence, badness: tf.Tensor) -> None:
-        worse = badness > self._badness
+        worse = self.is_worse(badness)
         self.judged.assign(self.judged | (badness >= 0) & tells(evidence.table))
         for variable, value in self._packed(evidence, badness):
             variable.assign(tf.where(worse, value, variable))

@@ -80,7 +80,7 @@ class Batch:
 
     def sizes(self) -> tf.Tensor:
         """The leading sizes of all leaves while the model runs, `[leaves]`."""
-        return tf.stack([size_of(leaf) for _, part in self._parts() for leaf in leaves(part)])
+        return tf.stack([size_of(leaf) for leaf in self.leaves])
 
     def different_sizes(self, sizes: np.ndarray) -> DataError:
         """What to say of `sizes()` that are not all the same."""
@@ -97,7 +97,20 @@ class Batch:
     def after(self, operations: list[Any]) -> Batch:
         """The same batch, which waits for `operations`."""
         with tf.control_dependencies([each for each in operations if each is not None]):
-            return Batch(*(map_leaves(tf.identity, part) for _, part in self._parts()))
+            return self.map(tf.identity)
+
+    def map(self, function: Callable[[Any], Any]) -> Batch:
+        """The batch of what `function` makes of each leaf, in the order of `leaves`."""
+        return Batch(*(map_leaves(function, part) for _, part in self._parts()))
+
+    def doubled(self) -> Batch:
+        """The same batch in double precision, but for whole numbers and strings."""
+        return self.map(lambda e: tf.cast(e, tf.float64) if e.dtype.is_floating else e)
+
+    @property
+    def leaves(self) -> list[Any]:
+        """All leaves that are not `None`."""
+        return [leaf for _, part in self._parts() for leaf in leaves(part)]
 
     def _parts(self) -> Iterable[tuple[str, Any]]:
         return ("x", self.x), ("y", self.y), ("sample_weight", self.sample_weight)
@@ -109,7 +122,7 @@ class Batch:
 
     def rows(self, indices: tf.Tensor) -> Batch:
         """The batch of the samples at `indices [b]`, in that order."""
-        return Batch(*(map_leaves(lambda leaf: take(leaf, indices), p) for _, p in self._parts()))
+        return self.map(lambda leaf: take(leaf, indices))
 
     def row(self, index: tf.Tensor) -> Batch:
         """Sample `index` as a batch of one."""
@@ -118,8 +131,7 @@ class Batch:
     @property
     def is_dense(self) -> bool:
         """Whether every leaf is an ordinary tensor."""
-        parts = [self.x, self.y, self.sample_weight]
-        return not any(isinstance(leaf, COMPOSITE) for leaf in leaves(parts))
+        return not any(isinstance(leaf, COMPOSITE) for leaf in self.leaves)
 
 
 def _different_sizes(sizes: dict[str, list[int]]) -> DataError:
