@@ -68,13 +68,23 @@ def test_an_operation_coarser_than_its_layer_sets_the_tolerance(make, policy, dt
     assert model.equivalence_report.tolerance.dtype == dtype
 
 
-@pytest.mark.usefixtures("float64")
-def test_where_no_graph_shows_the_operation_it_is_suspected():
+def _eager_report(check) -> pg.EquivalenceReport:
     stack, of_y = _bilinear()
-    model, record = pg.PerGradSequential(stack), pg.PerSample(on_failure="record")
+    model, record = pg.PerGradSequential(stack), pg.PerSample(check=check, on_failure="record")
     model.compile("sgd", "mse", per_sample=record, run_eagerly=True)
     model.train_on_batch(floats(5, 4, 4, 1, seed=1), floats(*of_y, seed=2))
-    report = model.equivalence_report
+    return model.equivalence_report
+
+
+@pytest.mark.usefixtures("float64")
+def test_where_no_graph_shows_the_operation_the_batch_is_run_again():
+    report = _eager_report("first")
+    assert report.equivalent and report.tolerance.dtype == "float32" and report.step == 0
+
+
+@pytest.mark.usefixtures("float64")
+def test_where_no_graph_shows_the_operation_it_is_suspected():
+    report = _eager_report(pg.EquivalenceCheck(on_failure="record", rtol=1e-10))
     assert not report.equivalent and "ask for rtol=1e-5" in str(report)
 
 

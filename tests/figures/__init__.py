@@ -1,13 +1,16 @@
 """The figures of the scoreboard, one small function each."""
 
 from tests.figures._figure import Figure
+from tests.figures.comparisons import layer_comparisons, random_architectures
 from tests.figures.layers import layer_configurations, random_layers
 from tests.figures.memory import memory_budget, memory_corruption
 from tests.figures.power import power_of_the_check
 from tests.figures.training import long_run, observer_effect, partial_batches
 
 FIGURES = {
+    "R1": layer_comparisons,
     "R2": layer_configurations,
+    "R3": random_architectures,
     "R4": power_of_the_check,
     "R6": observer_effect,
     "R8": random_layers,
