@@ -9,6 +9,7 @@ from keras import layers, ops
 import keras_pergrad as pg
 from tests import oracle
 from tests.problems import compiled, floats
+from tests.samples import each_engine, expect_exact
 
 ISOLATED = ("loop", "vectorized")
 
@@ -116,3 +117,32 @@ def test_a_function_traced_before_xla_compiles_it_has_nan_in_all_answers(engine)
     norms, *answers = tf.function(lambda x, y: inner(x, y), jit_compile=True)(*batch)
     assert np.isnan(norms).all()
     assert all(np.isnan(tf.linalg.global_norm(answer)) for answer in answers)
+
+
+def _time_major(y_true, y_pred):
+    """`[T, B]`: the samples on the second axis, the weights of time steps inside."""
+    steps = ops.reshape(ops.arange(1.0, 4.0), (3, 1, 1))
+    squares = ops.square(ops.transpose(y_true - y_pred, (1, 0, 2)))
+    return ops.mean(squares * ops.cast(steps, squares.dtype), axis=-1)
+
+
+OTHER_AXES = {
+    "[B·T]": lambda y, p: ops.reshape(ops.square(y - p), (-1,)),
+    "[T, B]": _time_major,
+}
+
+
+@each_engine
+@pytest.mark.parametrize("way", ["eager", "graph"])
+@pytest.mark.parametrize("loss", OTHER_AXES.values(), ids=list(OTHER_AXES))
+def test_own_gradients_of_a_loss_whose_first_axis_is_not_that_of_the_samples(loss, way, engine):
+    """A batch cannot be reduced sample by sample then; `factored` was wrong by a factor."""
+    model = compiled(keras.Sequential([keras.Input((3, 2)), layers.Dense(2)]), loss)
+    x, y = floats(4, 3, 2, seed=1), floats(4, 3, 2, seed=2)
+
+    def ask(x, y):
+        g = pg.per_sample_gradients(model, x, y, engine=engine, of="own")
+        return list(g.materialize().values())
+
+    found = (tf.function(ask) if way == "graph" else ask)(tf.constant(x), tf.constant(y))
+    expect_exact([np.asarray(each) for each in found], oracle.own_gradients(model, x, y))

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.engines._trace import gist
+from keras_pergrad.errors import UnsupportedError
 from keras_pergrad.gradients import Nothing, Scaled, Total, summed, tensors_of, times, with_tensors
 from keras_pergrad.runs import Observer, Run
 from keras_pergrad.sites import (
@@ -180,6 +181,12 @@ class Plan(Observer):
             because = f"the model does not run for another number of samples: {gist(error)}"
             self.fallbacks = dict.fromkeys(range(len(self.run.variables)), because)
             return {}
+        if self.run.sums_own_losses and not traced.losses_of_samples:
+            raise UnsupportedError(
+                "A loss has other numbers than samples on its first axis, so that a batch cannot "
+                "be reduced sample by sample. Use engine='vectorized', which runs each alone. "
+                "Received: engine='factored', of='own'."
+            )
         trace, layouts = Trace(traced.operations), Layouts(prime)
         touched = trace.depending_on(traced.data)
         forward = trace.operations[: traced.forward]

@@ -31,6 +31,7 @@ class Traced:
         loss: its scalar.
         forward: how many of the operations are the forward pass.
         rewritten: the numbers of the variables that the forward pass assigns.
+        losses_of_samples: whether each loss that Keras reduces has the samples on its first axis.
     """
 
     operations: Sequence[tf.Operation]
@@ -39,17 +40,23 @@ class Traced:
     loss: tf.Tensor
     forward: int
     rewritten: set[int]
+    losses_of_samples: bool
 
 
 def traced_at(run: Run, size: int) -> Traced:
     """What the run computes, traced with `size` samples."""
     free = run.free_terms
-    inside: dict[str, Any] = {}
+    inside: dict[str, Any] = {"losses_of_samples": True}
+
+    def hear(reduction: _keras.Reduction) -> tf.Tensor:
+        shape = tf.convert_to_tensor(reduction.values).shape
+        inside["losses_of_samples"] &= not shape.rank or shape[0] == size
+        return reduction.by_keras()
 
     def loss(data: Any, values: list[tf.Tensor]) -> tf.Tensor:
         given = [(v, value) for (v, _), value in zip(run.state, values, strict=True)]
         box = Sandbox(given, run.variables)
-        with attributes_kept(run.model), box, _keras.intercept():
+        with attributes_kept(run.model), box, _keras.intercept(reduce=hear):
             y_pred, terms = _parts.forward(run, Batch(*data), unroll=True)
             inside["forward"] = len(tf.compat.v1.get_default_graph().get_operations())
             total = _parts.loss(run, Batch(*data), y_pred, owned(terms, free))

@@ -2,9 +2,11 @@
 
 from tests.figures._figure import Figure
 from tests.figures.comparisons import layer_comparisons, random_architectures
+from tests.figures.faults import faults_told
 from tests.figures.layers import layer_configurations, random_layers
 from tests.figures.memory import memory_budget, memory_corruption
 from tests.figures.power import power_of_the_check
+from tests.figures.replicas import two_replicas
 from tests.figures.training import long_run, observer_effect, partial_batches
 
 FIGURES = {
@@ -13,9 +15,11 @@ FIGURES = {
     "R3": random_architectures,
     "R4": power_of_the_check,
     "R6": observer_effect,
+    "R7": faults_told,
     "R8": random_layers,
     "R9": long_run,
     "R11": partial_batches,
+    "R12": two_replicas,
     "R13": memory_budget,
     "R16": memory_corruption,
 }

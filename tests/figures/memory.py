@@ -32,12 +32,12 @@ def watch():
         seen.append(resident())
         time.sleep(0.002)
 
-pg.per_sample_gradients(model, x[:2], y[:2], engine="vectorized", memory_budget={budget}).norms()
+pg.per_sample_gradients(model, x[:2], y[:2], engine="{engine}", memory_budget={budget}).norms()
 gc.collect()
 base = resident()
 threading.Thread(target=watch).start()
 try:
-    pg.per_sample_gradients(model, x, y, engine="vectorized", memory_budget={budget}).norms()
+    pg.per_sample_gradients(model, x, y, engine="{engine}", memory_budget={budget}).norms()
 finally:
     done.set()
 print("used", max(seen) - base)
@@ -64,7 +64,8 @@ def memory_budget(smoke: bool) -> Figure:
     # Below 2**28 the graph itself, about 60 MiB whatever the chunks, would be most of what is seen.
     budgets = [2**28] if smoke else [2**28, 2**29]
     ratios = {
-        f"{name}, {budget / 2**20:.0f} MiB": _used(*MODELS[name], budget) / budget
+        f"{engine}, {name}, {budget / 2**20:.0f} MiB": _used(engine, *MODELS[name], budget) / budget
+        for engine in ("vectorized", "factored")
         for name in MODELS
         for budget in budgets
     }
@@ -76,9 +77,12 @@ def memory_budget(smoke: bool) -> Figure:
     return Figure("memory budget", value, "1.25 ×, 1e-12", not missed, tuple(missed))
 
 
-def _used(chain: str, size: int, budget: int) -> float:
-    code = PEAK.replace("{budget}", str(budget)).replace("{chain}", chain)
-    result = run_code(code.replace("{size}", str(size)))
+def _used(engine: str, chain: str, size: int, budget: int) -> float:
+    settings = {"engine": engine, "chain": chain, "size": str(size), "budget": str(budget)}
+    code = PEAK
+    for name, value in settings.items():
+        code = code.replace("{" + name + "}", value)
+    result = run_code(code)
     found = re.search(r"used (\d+)", result.stdout)
     return float(found[1]) if found else float("inf")
 

@@ -1,6 +1,7 @@
 """R6, R9 and R11: what `fit` does with measuring on and off."""
 
 import gc
+import itertools
 import resource
 
 import keras
@@ -14,7 +15,10 @@ from tests.cases import set_dtype
 from tests.figures._figure import Figure
 from tests.problems import floats
 
-RECORD = pg.PerSample(check="always", on_failure="record")
+RECORD = {
+    engine: pg.PerSample(engine, check="always", on_failure="record")
+    for engine in ("factored", "vectorized")
+}
 WAYS = {"graph": {}, "eager": {"run_eagerly": True}, "steps": {"steps_per_execution": 2}}
 
 
@@ -24,19 +28,19 @@ def observer_effect(smoke: bool) -> Figure:
     tf.config.experimental.enable_op_determinism()
     seeds = range(1 if smoke else 5)
     missed = []
-    for make in (twins.dense, twins.noisy):
-        for name, way in WAYS.items():
-            for seed in seeds:
-                missed += _differs(make, seed, way, f"{make.__name__} {name} seed {seed}")
-    total = 2 * len(WAYS) * len(seeds)
+    for engine, make in itertools.product(RECORD, (twins.dense, twins.noisy)):
+        for name, seed in itertools.product(WAYS, seeds):
+            what = f"{engine} {make.__name__} {name} seed {seed}"
+            missed += _differs(engine, make, seed, WAYS[name], what)
+    total = len(RECORD) * 2 * len(WAYS) * len(seeds)
     value = f"{total - len(missed)} of {total} bit-identical"
     return Figure("observer effect", value, f"{total} of {total}", not missed, tuple(missed))
 
 
-def _differs(make, seed: int, way: dict, name: str) -> list[str]:
+def _differs(engine: str, make, seed: int, way: dict, name: str) -> list[str]:
     options = {"optimizer": "adam", "metrics": ["mae"], "seed": seed, **way}
     plain = twins.trained(make, None, **options)
-    measured = twins.trained(make, RECORD, **options)
+    measured = twins.trained(make, RECORD[engine], **options)
     try:
         twins.expect_bit_equal(plain, measured)
     except AssertionError:
