@@ -13,18 +13,18 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import numpy as np
 import tensorflow as tf
 from models import MODELS, Case
+from paired import Run, compared, paired
 from rich.console import Console
 from rich.table import Table
 
@@ -105,40 +105,36 @@ def compiled(name: str, case: Case) -> Step:
     return function.get_concrete_function(case.x, case.y)
 
 
-def seconds(function: Step, case: Case) -> float:
-    """Of one run, until a result is there."""
-    start = time.perf_counter()
-    result = function(case.x, case.y)
-    tf.nest.flatten(result)[-1].numpy()
-    return time.perf_counter() - start
+def running(name: str, case: Case) -> Run:
+    """A step of a case, until a result is there."""
+    function = compiled(name, case)
 
+    def run() -> object:
+        return tf.nest.flatten(function(case.x, case.y))[-1].numpy()
 
-def ratios(case: Case, names: list[str], rounds: int) -> dict[str, np.ndarray]:
-    """Per step, its times over those of the plain step in the same round."""
-    functions = {name: compiled(name, case) for name in names}
-    for function in functions.values():
-        seconds(function, case)
-    times = {name: [] for name in names}
-    for turn in range(rounds):  # the order changes, so that nobody always comes after the same
-        for name in names if turn % 2 else names[::-1]:
-            times[name].append(seconds(functions[name], case))
-    return {name: np.array(times[name]) / np.array(times["plain"]) for name in names}
+    return run
 
 
 def peak_memory(model: str, batch: int, step: str) -> float:
-    """MiB that a process needs for three steps, less what it needs to be ready."""
+    """MiB that a process needs for three steps, less what it needs to be ready.
+
+    The median of three processes: what an allocator takes at once, of 64 MiB, comes and goes.
+    """
     arguments = [sys.executable, __file__, "--peak", model, str(batch), step]
-    output = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
-    return float(output.split()[-1])
+    found = []
+    for _ in range(3):
+        output = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+        found.append(float(output.split()[-1]))
+    return statistics.median(found)
 
 
 def print_peak(model: str, batch: int, step: str) -> None:
     """What `peak_memory` reads."""
     case = MODELS[model](batch)
     before = high_water()
-    function = compiled(step, case)
+    run = running(step, case)
     for _ in range(3):
-        seconds(function, case)
+        run()
     print((high_water() - before) / 1024)
 
 
@@ -155,10 +151,12 @@ def measure(options: argparse.Namespace) -> list[dict]:
     for batch in options.batches:
         for model in options.models:
             keras.utils.clear_session()
-            for name, found in ratios(MODELS[model](batch), names, options.rounds).items():
-                low, middle, high = np.quantile(found, [0.25, 0.5, 0.75]).tolist()
+            case = MODELS[model](batch)
+            runs = {name: running(name, case) for name in names}
+            found = paired(runs, options.rounds)
+            for name, seconds in found.items():
                 record = {"batch": batch, "model": model, "step": name}
-                record |= {"low": low, "ratio": middle, "high": high}
+                record |= compared(seconds, found["plain"])
                 if options.memory:
                     record["MiB"] = peak_memory(model, batch, name)
                 records.append(record)
