@@ -58,7 +58,8 @@ def transformer_block(hidden, width: int):
 
 def _transformer() -> keras.Model:
     start = keras.Input((4,), dtype="int32")
-    hidden = layers.Embedding(7, 4)(start) + layers.Embedding(4, 4)(keras.ops.arange(4))
+    places = keras.ops.zeros_like(start) + keras.ops.arange(4, dtype="int32")
+    hidden = layers.Embedding(7, 4)(start) + layers.Embedding(4, 4)(places)
     hidden = transformer_block(transformer_block(hidden, 6), 6)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return compiled(keras.Model(start, layers.Dense(7)(hidden)), loss)
