@@ -30,7 +30,8 @@ SETTINGS = {
     "per_sample=None": None,
     'check="first"': True,
     "check=50": pg.PerSample(check=50),
-    'aggregator="mean", vectorized': pg.PerSample(check="off", aggregator="mean"),
+    'aggregator="mean", factored': pg.PerSample("factored", check="off", aggregator="mean"),
+    'aggregator="mean", vectorized': pg.PerSample("vectorized", check="off", aggregator="mean"),
     'aggregator="mean", loop': pg.PerSample("loop", check="off", aggregator="mean"),
 }
 

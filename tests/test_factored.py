@@ -11,7 +11,7 @@ from keras_pergrad.gradients import Materialized, Product
 from keras_pergrad.sites import rules
 from tests import oracle
 from tests.cases import make_case
-from tests.problems import by_name, compiled, floats
+from tests.problems import by_name, compiled, floats, whole
 from tests.twins import data, dense, expect_close, trained
 
 WAYS = {
@@ -141,7 +141,7 @@ def test_a_wrong_rule_is_noticed_and_replaced(name, monkeypatch):
 
     monkeypatch.setitem(rules.RULES, kind, wrong)
     case = make_case(by_name(name))
-    with pytest.warns(pg.PerGradWarning, match="kernel"):
+    with pytest.warns(pg.PerGradWarning, match=rf"kernel.* {kind} at '.*(dense|conv2d)"):
         g = pg.per_sample_gradients(case.model, *case.batch, engine="factored")
     expected = oracle.contributions_by_weight(case.model, *case.batch)
     found = [np.asarray(value) for value in g.materialize().values()]
@@ -186,3 +186,40 @@ def test_projections_of_few_samples_are_their_inner_products():
     assert Product in kinds
     np.testing.assert_allclose(g.projections(), g.dot(g.mean()), rtol=1e-5)
     np.testing.assert_allclose(g.projections(), np.mean(g.gram(), axis=1), rtol=1e-5)
+
+
+def _sequences() -> keras.Model:
+    """Several positions, repeated ids, and a weight without a rule."""
+    start = keras.Input((4,), dtype="int32")
+    hidden = layers.Embedding(9, 16)(start)
+    hidden = hidden + layers.Dense(16, "tanh")(layers.LayerNormalization()(hidden))
+    return compiled(keras.Model(start, layers.Dense(2)(layers.Flatten()(hidden))))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("way", ["eager", "graph"])
+def test_what_has_to_be_written_out_fits_the_budget(way):
+    model, x, y = _sequences(), whole(9, 6, 4, seed=1), floats(6, 2, seed=2)
+    written_out = 8 * (9 * 16 + 16 * 16)  # of one sample: the table, and the kernel met four times
+
+    def ask(x, y, budget):
+        g = pg.per_sample_gradients(model, x, y, engine="factored", memory_budget=budget)
+        return g.gram(), g.second_moment()
+
+    asked = tf.function(ask, autograph=False) if way == "graph" else ask
+    x, y = tf.constant(x), tf.constant(y)
+    at_once, in_chunks = ask(x, y, 2**30), asked(x, y, 2 * written_out)
+    for one, other in zip(tf.nest.flatten(at_once), tf.nest.flatten(in_chunks), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.usefixtures("float64")
+def test_chunks_are_as_large_as_the_budget_allows():
+    model, x, y = _sequences(), whole(9, 6, 4, seed=1), floats(6, 2, seed=2)
+    written_out = 8 * (9 * 16 + 16 * 16)  # of one sample: the table, and the kernel met four times
+    for samples in (1, 2, 5):
+        budget = samples * written_out + 1
+        g = pg.per_sample_gradients(model, x, y, engine="factored", memory_budget=budget)
+        assert g.blocks.for_writing_out().chunk == samples
+    g = pg.per_sample_gradients(model, x, y, engine="factored")
+    assert g.blocks.for_writing_out() is g.blocks

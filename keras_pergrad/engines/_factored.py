@@ -98,7 +98,7 @@ def _with_fallbacks(plan: Plan, memory_budget: int) -> Blocks:
     """All weights: the factors, and beside them what has to be written out."""
     run, missing = plan.run, sorted(plan.fallbacks)
     factors = [plan.factors[k] for k in sorted(plan.factors)]
-    kept = Kept(run.size, lambda: _losses(plan, memory_budget), factors)
+    kept = Kept(run.size, lambda: _losses(plan, memory_budget), factors, memory_budget)
     blocks: Blocks = kept
     if missing:
         variables = [run.variables[k] for k in missing]

@@ -32,7 +32,8 @@ class Plan(Observer):
     Attributes:
         run: the run.
         factors: by the number of the variable, for those that sites were found of.
-        operations: by the number of the variable, where it meets samples.
+        operations: by the number of the variable, the kinds of those in which it meets samples.
+        places: the same operations with their names.
         fallbacks: by the number of the variable, why there is no factor.
         remarks: what a person should know.
         interacts: whether samples meet what was made of all of them.
@@ -42,6 +43,7 @@ class Plan(Observer):
     run: Run
     factors: dict[int, Scaled] = field(default_factory=dict)
     operations: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    places: dict[int, tuple[str, ...]] = field(default_factory=dict)
     fallbacks: dict[int, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     interacts: bool = False
@@ -150,6 +152,7 @@ class Plan(Observer):
             parts = [Nothing(tf.zeros([self.run.size], weight.dtype), tuple(weight.shape))]
         self.factors[k] = times(number, summed(parts).cheapest())
         self.operations[k] = tuple(site.operation.type for site in sites)
+        self.places[k] = tuple(site.place for site in sites)
 
     def _added_up(self, k: int, total: tf.Tensor) -> tf.Tensor:
         """The samples' parts of one weight's gradient, added up where they are known."""

@@ -38,7 +38,7 @@ def check(plan: Plan) -> None:
         plan.give_up(k, "it did not agree with the tape")
         warnings.warn(
             f"The factored engine reads wrong sample gradients of {path!r} off "
-            f"{', '.join(plan.operations[k])}; they are computed by the vectorized engine instead. "
+            f"{', '.join(plan.places[k])}; they are computed by the vectorized engine instead. "
             f"Please report this model. Received: model={plan.run.model.name!r}.",
             PerGradWarning,
             stacklevel=6,

@@ -153,6 +153,10 @@ class Blocks(abc.ABC):
     def at(self, indices: tf.Tensor) -> Block:
         """The block of the samples at `indices [b]`."""
 
+    def for_writing_out(self) -> Blocks:
+        """The same samples, cut so that what is written out of them fits the memory budget."""
+        return self
+
     def compared(self, totals: Sequence[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """For each variable its `Σ_i g_i` and what `totals` has, both projected alike or neither.
 
@@ -184,6 +188,9 @@ class Mapped(Blocks):
 
     def __str__(self) -> str:
         return str(self._blocks)
+
+    def for_writing_out(self) -> Blocks:
+        return Mapped(self._blocks.for_writing_out(), self._change)
 
     def total(self, function: Callable[[Block], Any]) -> Any:
         return self._blocks.total(lambda block: function(self._change(block)))

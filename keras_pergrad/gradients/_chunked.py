@@ -25,6 +25,7 @@ class Chunked(Blocks):
         size: the number of samples.
         bytes_each: what one sample needs.
         budget: what a chunk may need; one sample is computed whatever it needs.
+        bytes_written_out: what one sample needs besides where gradients are written out.
     """
 
     def __init__(
@@ -33,13 +34,21 @@ class Chunked(Blocks):
         size: int | tf.Tensor,
         bytes_each: int,
         budget: int,
+        bytes_written_out: int = 0,
     ):
         self._find = find
         self.size = size
         self.bytes_each = bytes_each
         self.budget = budget
+        self._bytes_written_out = bytes_written_out
         self.chunk = max(1, budget // max(1, bytes_each))
         self._whole: tuple[Any, Block] | None = None
+
+    def for_writing_out(self) -> Blocks:
+        if not self._bytes_written_out:
+            return self
+        needed = self.bytes_each + self._bytes_written_out
+        return Chunked(self._find, self.size, needed, self.budget)
 
     def at(self, indices: tf.Tensor) -> Block:
         if self._whole is not None and self._whole[0] is _place():

@@ -35,6 +35,10 @@ class Convolved(Factor):
     dilations: tuple[int, int]
     form = "factored"
 
+    @property
+    def entries(self) -> int:
+        return math.prod(self._shape())
+
     def cheapest(self) -> Factor:
         kept = math.prod(self.images.shape[1:]) + math.prod(self.right.shape[1:])
         lazy = self._gram_is_cheaper() or math.prod(self._shape()) > kept

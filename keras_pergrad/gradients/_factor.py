@@ -18,9 +18,16 @@ class Factor(abc.ABC):
 
     Attributes:
         form: what `SampleGradients.summary` calls it.
+        writes_out: whether `gram` and `sum_of_squares` write the gradients out.
     """
 
     form: ClassVar[str]
+    writes_out: bool = True
+
+    @property
+    @abc.abstractmethod
+    def entries(self) -> int:
+        """How many numbers the gradient of one sample is."""
 
     @abc.abstractmethod
     def squared_norms(self) -> tf.Tensor:

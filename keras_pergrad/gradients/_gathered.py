@@ -27,6 +27,10 @@ class Gathered(Factor):
     vocabulary: int
     form = "factored"
 
+    @property
+    def entries(self) -> int:
+        return self.vocabulary * self.right.shape[2]
+
     def squared_norms(self) -> tf.Tensor:
         right = wide(self.right)
         return tf.reduce_sum(tf.matmul(right, right, transpose_b=True) * self._same(), axis=[1, 2])
@@ -42,8 +46,8 @@ class Gathered(Factor):
         return tf.reduce_sum(tf.gather(tf.cast(vector, right.dtype), self.ids) * right, axis=[1, 2])
 
     def gram(self, other: Factor) -> tf.Tensor:
-        if not isinstance(other, Gathered):
-            return Materialized(self.materialize()).gram(other)
+        if not isinstance(other, Gathered) or not self._pairs_are_fewer(other):
+            return Materialized(wide(self.materialize())).gram(other)
         mine, theirs = self._flat(), other._flat()
         inner = tf.matmul(wide(mine[1]), wide(theirs[1]), transpose_b=True)
         inner *= tf.cast(mine[0][:, None] == theirs[0][None, :], inner.dtype)
@@ -62,6 +66,11 @@ class Gathered(Factor):
         right = tf.reshape(self.right, [-1, self.right.shape[-1]])
         table = tf.math.unsorted_segment_sum(right, tf.reshape(own, [-1]), count * self.vocabulary)
         return tf.reshape(table, [count, self.vocabulary, self.right.shape[-1]])
+
+    def _pairs_are_fewer(self, other: Gathered) -> bool:
+        """Whether a sample's pairs of positions with the others are fewer than the table."""
+        (_, mine), (others, theirs) = self.ids.shape, other.ids.shape
+        return None not in (mine, others, theirs) and mine * others * theirs < self.entries
 
     def _same(self) -> tf.Tensor:
         """Whether two of a sample's positions look up the same row, `[b, T, T]`, 1 or 0."""

@@ -13,6 +13,9 @@ from keras_pergrad.gradients._blocks import Block, Blocks
 from keras_pergrad.gradients._chunked import Chunked
 from keras_pergrad.gradients._factor import Factor, tensors_of
 
+# Bytes of a number that is written out: float64, or float32 and its square.
+_WRITTEN = 8
+
 
 class Kept(Blocks):
     """All samples in one block, of factors that are there already.
@@ -21,6 +24,7 @@ class Kept(Blocks):
         size: the number of samples.
         find_losses: the losses, `[B]`, not computed unless asked for.
         factors: one a variable.
+        budget: bytes that what is written out of a chunk of samples may need.
     """
 
     def __init__(
@@ -28,8 +32,10 @@ class Kept(Blocks):
         size: int | tf.Tensor,
         find_losses: Callable[[], tf.Tensor],
         factors: Sequence[Factor],
+        budget: int,
     ):
         self.size = size
+        self.budget = budget
         self._block = Block(tf.range(size), find_losses, factors, is_whole=True)
 
     def __str__(self) -> str:
@@ -45,6 +51,16 @@ class Kept(Blocks):
 
     def at(self, indices: tf.Tensor) -> Block:
         return self._block.rows(indices)
+
+    def for_writing_out(self) -> Blocks:
+        chunked = Chunked(self.at, self.size, self.bytes_written_out, self.budget)
+        return self if chunked.fits is True else chunked
+
+    @property
+    def bytes_written_out(self) -> int:
+        """Of one sample, where a question needs that."""
+        factors = [factor for factor in self._block.factors if factor.writes_out]
+        return _WRITTEN * sum(factor.entries for factor in factors)
 
     def compared(self, totals: Sequence[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
         pairs = zip(self._block.factors, totals, strict=True)
@@ -67,7 +83,7 @@ def beside(kept: Kept, others: Chunked, places: Sequence[int]) -> Chunked:
             factors.insert(place, factor)
         return Block(indices, lambda: rest.losses, factors)
 
-    return Chunked(find, kept.size, others.bytes_each, others.budget)
+    return Chunked(find, kept.size, others.bytes_each, others.budget, kept.bytes_written_out)
 
 
 def _bytes_of(tensor: tf.Tensor) -> int:

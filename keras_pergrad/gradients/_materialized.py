@@ -20,6 +20,11 @@ class Materialized(Factor):
     values: tf.Tensor
     form = "materialized"
     written_out = True
+    writes_out = False
+
+    @property
+    def entries(self) -> int:
+        return self.values.shape[1:].num_elements()
 
     def squared_norms(self) -> tf.Tensor:
         return tf.reduce_sum(tf.square(_as_rows(self.values)), axis=1)

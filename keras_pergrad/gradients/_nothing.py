@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -21,6 +22,11 @@ class Nothing(Factor):
     zeros: tf.Tensor
     shape: tuple[int, ...]
     form = "zero"
+    writes_out = False
+
+    @property
+    def entries(self) -> int:
+        return math.prod(self.shape)
 
     def squared_norms(self) -> tf.Tensor:
         return self.zeros

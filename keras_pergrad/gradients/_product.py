@@ -29,6 +29,15 @@ class Product(Factor):
     right: tf.Tensor
     form = "factored"
 
+    @property
+    def entries(self) -> int:
+        return self.left.shape[2] * self.right.shape[2]
+
+    @property
+    def writes_out(self) -> bool:  # type: ignore[override]
+        """Whether there are several positions."""
+        return self.left.shape[1] != 1
+
     def cheapest(self) -> Factor:
         lazy = self.left.shape[1] in (None, 1) or self._gram_is_cheaper()
         return self if lazy else self._as_materialized()

@@ -22,7 +22,7 @@ class SampleGradients:
 
     Guarantees: `mean() + batch_term` is the batch gradient wherever the loss separates, for
     contributions. What is written out sample by sample fits the memory budget, unless
-    `materialize` is called; `engine="factored"` has no budget for `gram` and `second_moment`.
+    `materialize` is called.
 
     Edge cases: for `B = 0` the arrays are `[0, ...]` and the mean is zero. A sample with a NaN
     leaves the other rows exact, except for `engine="jacobian"`: there every row is a derivative of
@@ -124,16 +124,17 @@ class SampleGradients:
     def gram(self) -> tf.Tensor:
         """`⟨g_i, g_j⟩`, `[B, B]`."""
 
-        def against_all(block: Block) -> tf.Tensor:
-            columns = self.blocks.each(lambda other: _answers.inner(other, block))
-            return tf.transpose(columns)
+        blocks = self.blocks.for_writing_out()
 
-        return self.blocks.each(against_all)
+        def against_all(block: Block) -> tf.Tensor:
+            return tf.transpose(blocks.each(lambda other: _answers.inner(other, block)))
+
+        return blocks.each(against_all)
 
     def second_moment(self) -> list[tf.Tensor]:
         """`(1/B) Σ_i g_i∘g_i`, elementwise, one tensor a variable."""
         count = tf.maximum(self.num_samples, 1)
-        sums = self.blocks.total(_answers.sums_of_squares)
+        sums = self.blocks.for_writing_out().total(_answers.sums_of_squares)
         return [total / tf.cast(count, total.dtype) for total in sums]
 
     def materialize(self) -> dict[str, tf.Tensor]:

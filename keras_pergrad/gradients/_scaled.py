@@ -29,6 +29,15 @@ class Scaled(Factor):
         return self.seen.form
 
     @property
+    def entries(self) -> int:
+        return self.seen.entries
+
+    @property
+    def writes_out(self) -> bool:  # type: ignore[override]
+        """As for what is scaled."""
+        return self.seen.writes_out
+
+    @property
     def written_out(self) -> bool:
         """Whether what is scaled is."""
         return self.seen.written_out

@@ -38,6 +38,10 @@ class Summed(Factor):
     parts: tuple[Factor, ...]
     form = "factored, sum"
 
+    @property
+    def entries(self) -> int:
+        return self.parts[0].entries
+
     def cheapest(self) -> Factor:
         parts = [part.cheapest() for part in self.parts]
         if all(part.written_out for part in parts):

@@ -70,6 +70,15 @@ class Viewed(Factor):
         return self.seen.form
 
     @property
+    def entries(self) -> int:
+        return self.seen.entries
+
+    @property
+    def writes_out(self) -> bool:  # type: ignore[override]
+        """As for what is viewed."""
+        return self.seen.writes_out
+
+    @property
     def written_out(self) -> bool:
         """Whether what is viewed is."""
         return self.seen.written_out

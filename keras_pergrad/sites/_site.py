@@ -46,6 +46,11 @@ class Site:
         return self.operation.outputs[0]
 
     @property
+    def place(self) -> str:
+        """The operation and its name, which begins with the scopes of the layers it stands in."""
+        return f"{self.operation.type} at {self.operation.name!r}"
+
+    @property
     def met(self) -> tf.Tensor:
         """What the samples meet: the weight, or what was made of it."""
         return self.operation.inputs[self.operand]
@@ -54,7 +59,7 @@ class Site:
         """An operand that bears samples, `[B, outer, inner, ...]`."""
         layout = self.layouts[operand]
         if layout is None:
-            raise NoSiteError(f"operand {operand} of {self.operation.type} bears no samples")
+            raise NoSiteError(f"operand {operand} of {self.place} bears no samples")
         return layout.by_sample(self.operation.inputs[operand])
 
     def view(self) -> tuple[View, int] | None:

@@ -25,13 +25,13 @@ def each(site: Site, gradient: tf.Tensor) -> Factor:
         NoSiteError: the operation cannot be made again, or knows the number of samples.
     """
     if site.operation.type in _INSIDE_OUT or not hasattr(tf.raw_ops, site.operation.type):
-        raise NoSiteError(f"{site.operation.type} at {site.operation.name!r} has no rule")
+        raise NoSiteError(f"{site.place} has no rule")
     samples = [
         None if layout is None else layout.by_sample(tensor)
         for tensor, layout in zip(site.operation.inputs, site.layouts, strict=True)
     ]
     if not any(each is not None for each in samples):
-        raise NoSiteError(f"{site.operation.type} at {site.operation.name!r} meets no samples")
+        raise NoSiteError(f"{site.place} meets no samples")
     upstream = site.layout.by_sample(gradient)
 
     def derivative(index: tf.Tensor) -> tf.Tensor:
@@ -52,7 +52,7 @@ def each(site: Site, gradient: tf.Tensor) -> Factor:
         rows = stacked_map(derivative, tf.range(tf.shape(upstream)[0]))
     except (ValueError, TypeError, LookupError, tf.errors.OpError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise NoSiteError(f"{site.operation.type} at {site.operation.name!r}: {reason}") from error
+        raise NoSiteError(f"{site.place}: {reason}") from error
     return Materialized(tf.ensure_shape(rows, [None, *site.met.shape]))
 
 
