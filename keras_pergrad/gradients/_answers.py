@@ -26,7 +26,9 @@ def projections(block: Block, means: Sequence[tf.Tensor]) -> tf.Tensor:
     found = []
     for factor, mean in zip(block.factors, means, strict=True):
         if block.is_whole and factor.meets_few:
-            found.append(tf.reduce_mean(factor.gram(factor), axis=1))
+            count = tf.size(block.indices)
+            sums = factor.row_sums()
+            found.append(sums / tf.cast(count, sums.dtype))
         else:
             found.append(factor.dot(mean))
     return _columns(found)

@@ -63,6 +63,10 @@ class Factor(abc.ABC):
         """Whether inner products of all samples with all cost less than with one whole gradient."""
         return False
 
+    def row_sums(self) -> tf.Tensor:
+        """`⟨g_i, Σ_j g_j⟩`, `[b]`, from inner products of all samples with all."""
+        return tf.reduce_sum(self.gram(self), axis=1)
+
     def compared(self, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`Σ_i g_i` and `total`, both in the weight's shape, or both projected alike.
 

@@ -69,6 +69,9 @@ class Scaled(Factor):
         """As for what is scaled."""
         return self.seen.meets_few
 
+    def row_sums(self) -> tf.Tensor:
+        return self._scaled(self.seen.row_sums(), 2)
+
     def compared(self, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         ours, theirs = self.seen.compared(total)
         return self._scaled(ours), theirs

@@ -111,6 +111,9 @@ class Viewed(Factor):
         """As for what is viewed."""
         return self.seen.meets_few
 
+    def row_sums(self) -> tf.Tensor:
+        return self.seen.row_sums()
+
     def compared(self, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return self.seen.compared(self._signed(self.view.push(total)))
 
