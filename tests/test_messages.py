@@ -172,3 +172,18 @@ def test_long_paths_are_folded_between_their_parts():
     text = str(pg.check_equivalence(model, X, Y))
     for part in (*names, "kernel", "bias"):
         assert part in text
+
+
+class Halves(keras.layers.Layer):
+    """Cuts the batch into two halves: it does not run on a batch of one."""
+
+    def call(self, inputs):
+        return tf.concat(tf.split(inputs, 2), axis=0)
+
+
+@pytest.mark.parametrize("engine", ["loop", "vectorized", "factored"])
+def test_a_model_that_does_not_run_on_one_sample_is_told_so(engine):
+    chain = [keras.Input((3,)), keras.layers.Dense(4), Halves(), keras.layers.Dense(2)]
+    model = compiled(keras.Sequential(chain))
+    with pytest.raises(pg.UnsupportedError, match=r"cannot (run|stack) the samples.*Received"):
+        pg.per_sample_gradients(model, floats(4, 3), floats(4, 2), engine=engine).norms()

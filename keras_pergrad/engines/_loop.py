@@ -11,6 +11,7 @@ from keras_pergrad.engines._trace import (
     expect_no_side_effects,
     expect_weights_seen,
     note_ignored_samples,
+    refusing,
     trace,
 )
 from keras_pergrad.errors import UnsupportedError
@@ -43,7 +44,8 @@ def one_by_one(run: Run, indices: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]
     if indices.shape[0] == 0:
         return no_rows(run)
     if tf.executing_eagerly():
-        results = [run.sample(index, unroll=False) for index in indices]
+        with refusing(Loop.name):
+            results = [run.sample(index, unroll=False) for index in indices]
         losses, gradients = zip(*results, strict=True)
         return tf.stack(losses), [tf.stack(each) for each in zip(*gradients, strict=True)]
     scalar = tf.TensorSpec([], run.loss_dtype)
