@@ -11,6 +11,8 @@ from keras_pergrad.gradients import (
     Product,
     View,
     Viewed,
+    projected,
+    projected_zeros,
     rows_of,
     summed,
     times,
@@ -117,22 +119,22 @@ def test_the_cheaper_form_is_chosen_by_the_shapes(inputs, outputs, written_out):
 
 
 @each_factor
-def test_a_sum_is_compared_as_it_is_or_projected(make):
+def test_sums_are_compared_by_projections(make):
     """Equal sums stay equal, and the norm of a difference is seen; exactly, or on average."""
     factor = make()
     total = factor.weighted_sum(None)
-    ours, theirs = factor.compared(total)
-    _expect(ours, theirs)
+    _expect(factor.projected_sum(), projected(total))
+    assert projected_zeros(total).shape == projected(total).shape
+    assert projected_zeros(total).dtype == projected(total).dtype
     off = tf.constant(floats(*total.shape, seed=7))
-    ours, theirs = factor.compared(total + off)
+    seen = tf.norm(projected(total + off) - projected(total))
     # Four vectors of signs estimate the norm; of a difference of random numbers within a half.
-    assert 0.5 < tf.norm(ours - theirs) / tf.norm(off) < 1.5
+    assert 0.5 < seen / tf.norm(off) < 1.5
 
 
 def test_a_large_sum_is_compared_without_it():
     factor = _product(1, 64, 48)
-    total = tf.constant(floats(64, 48))
-    graph = tf.function(lambda: factor.compared(total)).get_concrete_function().graph
+    graph = tf.function(factor.projected_sum).get_concrete_function().graph
     made = [o for o in graph.get_operations() if o.type not in ("Const", "Placeholder")]
     assert max(t.shape.num_elements() or 0 for o in made for t in o.outputs) < 64 * 48 / 4
 

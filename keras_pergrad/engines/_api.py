@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_pergrad.engines._engine import Engine, by_name
 from keras_pergrad.engines._factored import Factored
+from keras_pergrad.engines._first_batch import FirstBatch
 from keras_pergrad.engines._jacobian import Jacobian
 from keras_pergrad.engines._loop import Loop
 from keras_pergrad.engines._separation import Separation, separate
@@ -121,12 +122,15 @@ def sample_gradients(
         verify: whether contributions are refused where they do not add up to the batch gradient.
         refuse: is given what is known of that, and answers the blocks to use.
     """
+    first = FirstBatch.of(run, engine) if verify else None
     blocks = engine.blocks(run, memory_budget)
+    if first is not None and not blocks.are_shares:
+        first.settle()
     if run.untracked:
         _warn_of_untracked(run)
     if blocks.are_shares:
         if run.of == "contribution" and verify:
-            blocks = refuse(separate_shares(blocks, run, engine.name))
+            blocks = refuse(separate_shares(blocks, run, engine.name, first))
     elif run.of == "contribution" and (verify or run.is_opaque):
         blocks = refuse(separate(blocks, run, engine.name))
     paths = unique_paths(run.variables)

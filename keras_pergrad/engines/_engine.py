@@ -37,6 +37,10 @@ class Engine(abc.ABC):
             UnsupportedError: the engine cannot run this model; the message names one that can.
         """
 
+    def looked_on(self, run: Run) -> bool:
+        """Whether it has seen the run's own backward pass, and needs none of its own."""
+        return False
+
     def as_traced(self) -> Engine:
         """The engine as it is in a graph: for a run by hand that judges what was done in one."""
         return self

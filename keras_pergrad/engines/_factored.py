@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import tensorflow as tf
 
@@ -40,6 +41,10 @@ class Factored(Engine):
 
     def __init__(self, *, self_check: bool = True):
         self._self_check = self_check
+
+    def looked_on(self, run: Run) -> bool:
+        seen = run.observer
+        return isinstance(seen, Plan) and not seen.fallbacks and run.of == "contribution"
 
     def as_traced(self) -> Factored:
         return Factored(self_check=False)
@@ -79,10 +84,9 @@ class Factored(Engine):
 
     def _plan(self, run: Run) -> Plan:
         """What has looked on in the real backward pass, if it saw everything; or a pass to come."""
-        seen = run.observer
-        if isinstance(seen, Plan) and not seen.fallbacks and run.of == "contribution":
-            return dataclasses.replace(seen, run=run, observed=True)
-        return Plan(run)
+        if not self.looked_on(run):
+            return Plan(run)
+        return dataclasses.replace(cast(Plan, run.observer), run=run, observed=True)
 
 
 def _not_factored(run: Run, memory_budget: int, because: str, *, interacts: bool = False) -> Blocks:

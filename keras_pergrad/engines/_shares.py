@@ -3,66 +3,82 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import tensorflow as tf
 
+from keras_pergrad.engines._first_batch import ARE, ARE_NOT, NOT_ASKED, FirstBatch
 from keras_pergrad.engines._loop import one_by_one
 from keras_pergrad.engines._refusal import no_contributions
 from keras_pergrad.engines._remembered import Remembered
 from keras_pergrad.engines._separation import Separation
 from keras_pergrad.engines._sums import RTOL, RTOL_ALONE, double, norm_of, squared_norms
-from keras_pergrad.gradients import Blocks, Total
+from keras_pergrad.gradients import Blocks, Total, projected
 from keras_pergrad.runs import Run
 
 # How many samples are run alone to tell a mean from a sum: a factor of B between them.
 _ASKED = 2
-_NOT_ASKED, _ARE, _ARE_NOT = -1, 1, 0
 
 
-def separate_shares(blocks: Blocks, run: Run, engine: str) -> Separation:
+def separate_shares(
+    blocks: Blocks, run: Run, engine: str, first: FirstBatch | None = None
+) -> Separation:
     """Whether shares are contributions.
 
     They have to add up to what the tape gave: weights that are not factored are run alone. Where
     the user's code reduces the loss, that proves nothing for the others, as shares add up whatever
     they are: a few samples' shares have to be `1`, `B` or `1/B` times the gradients of those
     samples run alone. In a graph the first batch that it is run on is asked, and the answer kept.
+
+    Args:
+        blocks: the shares.
+        run: the run.
+        engine: whose name a refusal tells.
+        first: what the first batch of a graph has to add up to; None where `blocks.expected` is
+            what the tape gave.
     """
     if tf.executing_eagerly():
-        known, finite, _ = _are_contributions(blocks, run)
+        known, finite, _ = _are_contributions(blocks, run, _by_the_tape(blocks))
         if not run.is_opaque:  # with a NaN there is nothing to verify them by
             known |= ~finite
         refusal = no_contributions(run, engine, finite=bool(finite), ambiguous=False)
         return Separation(blocks, known, ~known & finite, refusal)
     refusal = no_contributions(run, engine, finite=True, ambiguous=False)
-    answer = Remembered(_NOT_ASKED)
+    asked = Remembered(NOT_ASKED) if first is None else first.asked
+    before = asked.read() if first is None else first.before
 
     def ask() -> tf.Tensor:
-        known, finite, nothing = _are_contributions(blocks, run)
+        sums = _by_the_tape(blocks) if first is None else first.sums(blocks.size)
+        known, finite, nothing = _are_contributions(blocks, run, sums)
         # A NaN is no answer: the next batch is asked.
-        found = tf.where(known, _ARE, tf.where(finite, _ARE_NOT, _NOT_ASKED))
+        found = tf.where(known, ARE, tf.where(finite, ARE_NOT, NOT_ASKED))
         # Of one sample, or of zeros, everything is true.
         telling = (tf.convert_to_tensor(blocks.size) > 1) & ~nothing
-        answer.assign(tf.where(telling, found, _NOT_ASKED))
+        asked.assign(tf.where(telling, found, NOT_ASKED))
         return found
 
-    before = answer.read()
-    found = tf.cond(tf.equal(before, _NOT_ASKED), ask, lambda: before)
-    failed = tf.equal(found, _ARE_NOT)
-    return Separation(blocks, tf.equal(found, _ARE), failed, refusal)
+    found = tf.cond(tf.equal(before, NOT_ASKED), ask, lambda: before)
+    return Separation(blocks, tf.equal(found, ARE), tf.equal(found, ARE_NOT), refusal)
 
 
-def _are_contributions(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _by_the_tape(blocks: Blocks) -> list[tf.Tensor]:
+    """What the samples have to add up to, projected."""
+    expected = cast(Total, blocks.expected)
+    found = [projected(each) for each in expected.find()]
+    return [each * tf.cast(expected.count, each.dtype) for each in found]
+
+
+def _are_contributions(
+    blocks: Blocks, run: Run, sums: list[tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Whether the shares add up and, where that proves nothing, are those of samples run alone.
 
     Returns:
         That; whether they are finite; and whether all are zero. Scalar bools.
     """
-    expected = _expected(blocks, run)
-    compared = blocks.compared(expected.find())
-    theirs = [there * tf.cast(expected.count, there.dtype) for _, there in compared]
-    pairs = zip(compared, theirs, strict=True)
-    missing = norm_of([ours - tf.cast(there, ours.dtype) for (ours, _), there in pairs])
-    norm = norm_of(theirs)
+    pairs = zip(blocks.projected_sums(), sums, strict=True)
+    missing = norm_of([ours - tf.cast(there, ours.dtype) for ours, there in pairs])
+    norm = norm_of(sums)
     scale = tf.sqrt(tf.reduce_sum(blocks.each(squared_norms)))
     known = missing <= RTOL[run.compute_dtype] * tf.maximum(norm, scale)
     finite, nothing = tf.math.is_finite(scale), tf.equal(scale + norm, 0)
@@ -70,17 +86,6 @@ def _are_contributions(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor, 
         alone = _are_of_samples_alone(blocks, run)
         known, finite = known & alone[0], finite & alone[1]
     return known, finite, nothing
-
-
-def _expected(blocks: Blocks, run: Run) -> Total:
-    """What the samples have to add up to.
-
-    In a graph of its own that is computed once more, where it is asked: a branch that runs once
-    must not keep alive what nothing else may need.
-    """
-    if blocks.expected is not None and (tf.executing_eagerly() or run.observer is not None):
-        return blocks.expected
-    return Total(lambda: run.batch_gradient(of_samples=True)[1], blocks.size, are_means=True)
 
 
 def _are_of_samples_alone(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor]:

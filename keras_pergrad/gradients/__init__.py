@@ -3,7 +3,15 @@
 from keras_pergrad.gradients._blocks import Block, Blocks, Held, Mapped, Total
 from keras_pergrad.gradients._chunked import Chunked
 from keras_pergrad.gradients._convolved import Convolved
-from keras_pergrad.gradients._factor import Factor, rows_of, tensors_of, wide, with_tensors
+from keras_pergrad.gradients._factor import (
+    Factor,
+    projected,
+    projected_zeros,
+    rows_of,
+    tensors_of,
+    wide,
+    with_tensors,
+)
 from keras_pergrad.gradients._gathered import Gathered
 from keras_pergrad.gradients._kept import Kept, beside
 from keras_pergrad.gradients._materialized import Materialized
@@ -34,6 +42,8 @@ __all__ = [
     "View",
     "Viewed",
     "beside",
+    "projected",
+    "projected_zeros",
     "rows_of",
     "summed",
     "tensors_of",

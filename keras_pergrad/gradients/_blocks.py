@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_pergrad.gradients._factor import Factor, rows_of
+from keras_pergrad.gradients._factor import Factor, projected, rows_of
 from keras_pergrad.gradients._materialized import Materialized
 
 
@@ -157,12 +157,9 @@ class Blocks(abc.ABC):
         """The same samples, cut so that what is written out of them fits the memory budget."""
         return self
 
-    def compared(self, totals: Sequence[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        """For each variable its `Σ_i g_i` and what `totals` has, both projected alike or neither.
-
-        See `Factor.compared`.
-        """
-        return list(zip(self.total(_sums), totals, strict=True))
+    def projected_sums(self) -> list[tf.Tensor]:
+        """`projected(Σ_i g_i)`, one tensor a variable."""
+        return [projected(each) for each in self.total(_sums)]
 
 
 def _sums(block: Block) -> list[tf.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -92,18 +93,20 @@ class Convolved(Factor):
 
     def shifts(self) -> list[tf.Tensor]:
         """The images at each offset in the filter, `[b, T, I]`."""
+        return [self._shift(*offset) for offset in self._offsets()]
+
+    def _offsets(self) -> list[tuple[int, int]]:
+        return list(itertools.product(*map(range, self.window)))
+
+    def _shift(self, row: int, column: int) -> tf.Tensor:
+        """The images at one offset, `[b, T, I]`."""
         images = wide(self.images)
         height, width = self.right.shape[2:4]
-        shifted = []
-        for row in range(self.window[0]):
-            for column in range(self.window[1]):
-                top, left = row * self.dilations[0], column * self.dilations[1]
-                bottom = top + (height - 1) * self.strides[0] + 1
-                side = left + (width - 1) * self.strides[1] + 1
-                down, across = self.strides
-                piece = images[:, :, top:bottom:down, left:side:across]
-                shifted.append(tf.reshape(piece, [-1, self._positions(), images.shape[-1]]))
-        return shifted
+        top, left = row * self.dilations[0], column * self.dilations[1]
+        down, across = self.strides
+        bottom, side = top + (height - 1) * down + 1, left + (width - 1) * across + 1
+        piece = images[:, :, top:bottom:down, left:side:across]
+        return tf.reshape(piece, [-1, self._positions(), images.shape[-1]])
 
     def by_position(self) -> tf.Tensor:
         """The gradients at each position, `[b, T, O]`."""
@@ -123,9 +126,14 @@ class Convolved(Factor):
         return tf.reshape(patches, [-1, self._positions(), size])
 
     def _matrices(self) -> list[tf.Tensor]:
-        """The gradients at each offset, `[b, I, O]`."""
+        """The gradients at each offset, `[b, I, O]`; one after the other, as each needs a copy."""
         right = self.by_position()
-        return [tf.matmul(left, right, transpose_a=True) for left in self.shifts()]
+        found: list[tf.Tensor] = []
+        for offset in self._offsets():
+            with tf.control_dependencies(found[-1:]):
+                left = self._shift(*offset)
+            found.append(tf.matmul(left, right, transpose_a=True))
+        return found
 
     def _positions(self) -> int:
         return math.prod(self.right.shape[1:4])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import tensorflow as tf
+
+# How many vectors of signs a sum is compared by, and what they are drawn from.
+_SIGNS, _SEED = 4, (0x51, 0x67)
 
 
 class Factor(abc.ABC):
@@ -67,14 +71,9 @@ class Factor(abc.ABC):
         """`⟨g_i, Σ_j g_j⟩`, `[b]`, from inner products of all samples with all."""
         return tf.reduce_sum(self.gram(self), axis=1)
 
-    def compared(self, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`Σ_i g_i` and `total`, both in the weight's shape, or both projected alike.
-
-        The norms, and that of the difference, are those of what is compared, or estimates of them
-        that are right on average and never zero where those are not (but by a chance that no
-        tolerance would see).
-        """
-        return self.weighted_sum(None), total
+    def projected_sum(self) -> tf.Tensor:
+        """`projected(Σ_i g_i)`."""
+        return projected(self.weighted_sum(None))
 
     def cheapest(self) -> Factor:
         """The same gradients, written out where that is cheaper to ask and no larger to keep."""
@@ -120,6 +119,32 @@ def with_tensors(factor: Any, tensors: list[tf.Tensor]) -> Any:
         return tensors.pop(0) if isinstance(value, tf.Tensor) else value
 
     return dataclasses.replace(factor, **{k: refilled(v) for k, v in _fields(factor).items()})
+
+
+def projected(gradient: tf.Tensor) -> tf.Tensor:
+    """A weight's gradient times a few vectors of random signs, by which it is told from another.
+
+    `E ‖M s‖² = ‖M‖²`: norms, also of differences, are right on average, and not zero where those
+    are not, but by a chance that no tolerance would see (Freivalds 1977). Vectors stay as they are.
+    """
+    gradient = wide(gradient)
+    if len(gradient.shape) < 2:
+        return gradient
+    rows = tf.reshape(gradient, [-1, gradient.shape[-1]])
+    return tf.matmul(rows, signs(gradient.shape[-1], gradient.dtype))
+
+
+def projected_zeros(weight: tf.Tensor) -> tf.Tensor:
+    """What `projected` makes of zeros in a weight's shape, without these."""
+    matrix = len(weight.shape) > 1
+    shape = [math.prod(weight.shape[:-1]), _SIGNS] if matrix else weight.shape
+    return tf.zeros(shape, wide(tf.zeros([], weight.dtype)).dtype)
+
+
+def signs(size: int, dtype: tf.DType) -> tf.Tensor:
+    """`[size, _SIGNS]`, always the same; of norm one in each row."""
+    draws = tf.random.stateless_uniform([size, _SIGNS], _SEED)
+    return tf.cast(tf.sign(draws - 0.5), dtype) / _SIGNS**0.5
 
 
 def wide(values: tf.Tensor) -> tf.Tensor:

@@ -62,9 +62,8 @@ class Kept(Blocks):
         factors = [factor for factor in self._block.factors if factor.writes_out]
         return _WRITTEN * sum(factor.entries for factor in factors)
 
-    def compared(self, totals: Sequence[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        pairs = zip(self._block.factors, totals, strict=True)
-        return [factor.compared(total) for factor, total in pairs]
+    def projected_sums(self) -> list[tf.Tensor]:
+        return [factor.projected_sum() for factor in self._block.factors]
 
 
 def beside(kept: Kept, others: Chunked, places: Sequence[int]) -> Chunked:

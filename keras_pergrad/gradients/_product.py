@@ -6,14 +6,11 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from keras_pergrad.gradients._factor import Factor, wide
+from keras_pergrad.gradients._factor import Factor, signs, wide
 from keras_pergrad.gradients._materialized import Materialized
 
 # The pairs of quarters of the samples, each once.
 _PAIRS = [(k, m) for k in range(4) for m in range(k, 4)]
-
-# How many vectors of signs a sum is compared by, and what they are drawn from.
-_SIGNS, _SEED = 4, (0x51, 0x67)
 
 
 @dataclass(frozen=True)
@@ -105,14 +102,10 @@ class Product(Factor):
         sums = tf.math.unsorted_segment_sum(tf.reduce_sum(inner, axis=2), one, 4)
         return tf.reshape(sums + tf.math.unsorted_segment_sum(columns, other, 4), [-1])
 
-    def compared(self, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Both times a few vectors of random signs, without the product that is as large as the
-        weight (Freivalds 1977); `E ‖M s‖² = ‖M‖²`."""
-        left, right = wide(self.left), wide(self.right)
-        draws = tf.random.stateless_uniform([right.shape[2], _SIGNS], _SEED)
-        signs = tf.cast(tf.sign(draws - 0.5), right.dtype) / _SIGNS**0.5
-        ours = tf.matmul(_flat(left), tf.matmul(_flat(right), signs), transpose_a=True)
-        return ours, tf.matmul(tf.cast(total, right.dtype), signs)
+    def projected_sum(self) -> tf.Tensor:
+        left, right = _flat(wide(self.left)), _flat(wide(self.right))
+        narrow = tf.matmul(right, signs(right.shape[-1], right.dtype))
+        return tf.matmul(left, narrow, transpose_a=True)
 
     def _matrices(self) -> tf.Tensor:
         return tf.matmul(wide(self.left), wide(self.right), transpose_a=True)

@@ -72,9 +72,8 @@ class Scaled(Factor):
     def row_sums(self) -> tf.Tensor:
         return self._scaled(self.seen.row_sums(), 2)
 
-    def compared(self, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        ours, theirs = self.seen.compared(total)
-        return self._scaled(ours), theirs
+    def projected_sum(self) -> tf.Tensor:
+        return self._scaled(self.seen.projected_sum())
 
     def _scaled(self, values: tf.Tensor, power: int = 1) -> tf.Tensor:
         return values * tf.cast(self.number, values.dtype) ** power

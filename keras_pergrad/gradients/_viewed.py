@@ -114,9 +114,6 @@ class Viewed(Factor):
     def row_sums(self) -> tf.Tensor:
         return self.seen.row_sums()
 
-    def compared(self, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return self.seen.compared(self._signed(self.view.push(total)))
-
     def _signed(self, value: tf.Tensor) -> tf.Tensor:
         return value if self.sign == 1 else -value
 
