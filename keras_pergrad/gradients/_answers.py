@@ -26,9 +26,7 @@ def projections(block: Block, means: Sequence[tf.Tensor]) -> tf.Tensor:
     found = []
     for factor, mean in zip(block.factors, means, strict=True):
         if block.is_whole and factor.meets_few:
-            count = tf.size(block.indices)
-            sums = factor.row_sums()
-            found.append(sums / tf.cast(count, sums.dtype))
+            found.append(tf.reduce_mean(factor.gram(factor), axis=1))
         else:
             found.append(factor.dot(mean))
     return _columns(found)

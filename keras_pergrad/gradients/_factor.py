@@ -67,10 +67,6 @@ class Factor(abc.ABC):
         """Whether inner products of all samples with all cost less than with one whole gradient."""
         return False
 
-    def row_sums(self) -> tf.Tensor:
-        """`⟨g_i, Σ_j g_j⟩`, `[b]`, from inner products of all samples with all."""
-        return tf.reduce_sum(self.gram(self), axis=1)
-
     def projected_sum(self) -> tf.Tensor:
         """`projected(Σ_i g_i)`."""
         return projected(self.weighted_sum(None))

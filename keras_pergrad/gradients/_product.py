@@ -9,9 +9,6 @@ import tensorflow as tf
 from keras_pergrad.gradients._factor import Factor, signs, wide
 from keras_pergrad.gradients._materialized import Materialized
 
-# The pairs of quarters of the samples, each once.
-_PAIRS = [(k, m) for k in range(4) for m in range(k, 4)]
-
 
 @dataclass(frozen=True)
 class Product(Factor):
@@ -83,24 +80,13 @@ class Product(Factor):
 
     @property
     def meets_few(self) -> bool:
-        """Multiplications: `b²(I + O)`, or five eighths of it, for the Gram matrix of one position;
-        else `b I O`."""
+        """Multiplications: `b²(I + O)` for the Gram matrix of one position, else `b I O`."""
         samples, (positions, inputs, outputs) = self.left.shape[0], self._sizes()
-        if positions != 1 or samples is None:
-            return False
-        share = 0.625 if samples % 4 == 0 else 1.0
-        return share * samples * (inputs + outputs) < inputs * outputs
-
-    def row_sums(self) -> tf.Tensor:
-        """Of the pairs of quarters of the samples each is met once: `⟨g_i, g_j⟩ = ⟨g_j, g_i⟩`."""
-        if self.left.shape[1] != 1 or (self.left.shape[0] or 1) % 4:
-            return super().row_sums()
-        one, other = (list(each) for each in zip(*_PAIRS, strict=True))
-        inner = _met(wide(self.left), one, other) * _met(wide(self.right), one, other)
-        twice = tf.constant([[k != m] for k, m in _PAIRS])
-        columns = tf.where(twice, tf.reduce_sum(inner, axis=1), tf.zeros((), inner.dtype))
-        sums = tf.math.unsorted_segment_sum(tf.reduce_sum(inner, axis=2), one, 4)
-        return tf.reshape(sums + tf.math.unsorted_segment_sum(columns, other, 4), [-1])
+        return (
+            positions == 1
+            and samples is not None
+            and samples * (inputs + outputs) < inputs * outputs
+        )
 
     def projected_sum(self) -> tf.Tensor:
         left, right = _flat(wide(self.left)), _flat(wide(self.right))
@@ -124,12 +110,6 @@ class Product(Factor):
     def _sizes(self) -> tuple[int | None, int, int]:
         """`T`, where it is known, `I` and `O`."""
         return self.left.shape[1], self.left.shape[2], self.right.shape[2]
-
-
-def _met(rows: tf.Tensor, one: list[int], other: list[int]) -> tf.Tensor:
-    """`[b, 1, n]` → inner products of quarters of the samples, `[pairs, b / 4, b / 4]`."""
-    quarters = tf.reshape(rows, [4, -1, rows.shape[-1]])
-    return tf.matmul(tf.gather(quarters, one), tf.gather(quarters, other), transpose_b=True)
 
 
 def _squares(rows: tf.Tensor) -> tf.Tensor:

@@ -69,9 +69,6 @@ class Scaled(Factor):
         """As for what is scaled."""
         return self.seen.meets_few
 
-    def row_sums(self) -> tf.Tensor:
-        return self._scaled(self.seen.row_sums(), 2)
-
     def projected_sum(self) -> tf.Tensor:
         return self._scaled(self.seen.projected_sum())
 

@@ -111,9 +111,6 @@ class Viewed(Factor):
         """As for what is viewed."""
         return self.seen.meets_few
 
-    def row_sums(self) -> tf.Tensor:
-        return self.seen.row_sums()
-
     def _signed(self, value: tf.Tensor) -> tf.Tensor:
         return value if self.sign == 1 else -value
 
