@@ -8,21 +8,10 @@ from dataclasses import dataclass, field
 import tensorflow as tf
 
 from keras_pergrad import _keras
-from keras_pergrad.engines._trace import gist
-from keras_pergrad.errors import UnsupportedError
+from keras_pergrad.engines._regions import find_regions
 from keras_pergrad.gradients import Nothing, Scaled, Total, summed, tensors_of, times, with_tensors
 from keras_pergrad.runs import Observer, Run
-from keras_pergrad.sites import (
-    Layouts,
-    NoSiteError,
-    Region,
-    Site,
-    Trace,
-    factor_at,
-    find_region,
-    first_interaction,
-    prime_for,
-)
+from keras_pergrad.sites import NoSiteError, Site, Trace, factor_at, prime_for
 
 
 @dataclass
@@ -60,14 +49,17 @@ class Plan(Observer):
         forward: int,
     ) -> list[tf.Tensor]:
         trace = Trace(operations)
-        regions = self._regions(prime_for(trace.sizes()))
+        found = find_regions(self.run, prime_for(trace.sizes()))
+        self.fallbacks.update(found.fallbacks)
+        if found.interaction is not None:
+            self.note_interaction(f"first at {found.interaction!r}")
         for k, readings in enumerate(weights):
             penalized = self.run.variables[k].regularizer is not None
             extra_from = forward if penalized else len(operations)
             try:
-                region = regions.get(k)
-                found = region.sites(trace, readings, extra_from=extra_from) if region else []
-                self._sites.append(found)
+                region = found.regions.get(k)
+                sites = region.sites(trace, readings, extra_from=extra_from) if region else []
+                self._sites.append(sites)
             except NoSiteError as error:
                 self.fallbacks[k] = str(error)
                 self._sites.append([])
@@ -174,35 +166,3 @@ class Plan(Observer):
         unless the user's own code reduces it.
         """
         return tf.cast(1 if self.run.sums_own_losses else self.run.size, tf.float64)
-
-    # --- from traces to sites ---
-
-    def _regions(self, prime: int) -> dict[int, Region]:
-        try:
-            traced = self.run.traced_at(prime)
-        except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
-            because = f"the model does not run for another number of samples: {gist(error)}"
-            self.fallbacks = dict.fromkeys(range(len(self.run.variables)), because)
-            return {}
-        if self.run.sums_own_losses and not traced.losses_of_samples:
-            raise UnsupportedError(
-                "A loss has other numbers than samples on its first axis, so that a batch cannot "
-                "be reduced sample by sample. Use engine='vectorized', which runs each alone. "
-                "Received: engine='factored', of='own'."
-            )
-        trace, layouts = Trace(traced.operations), Layouts(prime)
-        touched = trace.depending_on(traced.data)
-        forward = trace.operations[: traced.forward]
-        where = first_interaction(trace, layouts, traced.weights, touched, forward)
-        if where is not None:
-            self.note_interaction(f"first at {where!r}")
-        found: dict[int, Region] = {}
-        for k, weight in enumerate(traced.weights):
-            if k in traced.rewritten:
-                self.fallbacks[k] = "the forward pass assigns it"
-                continue
-            try:
-                found[k] = find_region(trace, layouts, weight, traced.loss)
-            except NoSiteError as error:
-                self.fallbacks[k] = str(error)
-        return found

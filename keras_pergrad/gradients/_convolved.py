@@ -96,7 +96,8 @@ class Convolved(Factor):
         return [self._shift(*offset) for offset in self._offsets()]
 
     def _offsets(self) -> list[tuple[int, int]]:
-        return list(itertools.product(*map(range, self.window)))
+        height, width = self.window
+        return list(itertools.product(range(height), range(width)))
 
     def _shift(self, row: int, column: int) -> tf.Tensor:
         """The images at one offset, `[b, T, I]`."""
