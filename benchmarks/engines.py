@@ -3,8 +3,7 @@
     python benchmarks/engines.py [--models MLP CNN …] [--batches 32 128 512] [--rounds 15]
 
 Runs are paired: in every round each step runs once after the other, and its time is divided by that
-of the plain step in the same round. Printed are the median ratio and its quartiles. Peak memory is
-measured with `--memory`, every step in a process of its own.
+of the plain step in the same round. Printed are the median ratio and its quartiles.
 """
 
 from __future__ import annotations
@@ -13,9 +12,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,35 +111,6 @@ def running(name: str, case: Case) -> Run:
     return run
 
 
-def peak_memory(model: str, batch: int, step: str) -> float:
-    """MiB that a process needs for three steps, less what it needs to be ready.
-
-    The median of three processes: what an allocator takes at once, of 64 MiB, comes and goes.
-    """
-    arguments = [sys.executable, __file__, "--peak", model, str(batch), step]
-    found = []
-    for _ in range(3):
-        output = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
-        found.append(float(output.split()[-1]))
-    return statistics.median(found)
-
-
-def print_peak(model: str, batch: int, step: str) -> None:
-    """What `peak_memory` reads."""
-    case = MODELS[model](batch)
-    before = high_water()
-    run = running(step, case)
-    for _ in range(3):
-        run()
-    print((high_water() - before) / 1024)
-
-
-def high_water() -> int:
-    """The most memory that this process has had, in KiB (Linux; unlike `ru_maxrss` its own)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-
 def measure(options: argparse.Namespace) -> list[dict]:
     """One record for every batch size, model and step."""
     names = ["plain", *(step for step in options.steps if step != "plain")]
@@ -157,8 +124,6 @@ def measure(options: argparse.Namespace) -> list[dict]:
             for name, seconds in found.items():
                 record = {"batch": batch, "model": model, "step": name}
                 record |= compared(seconds, found["plain"])
-                if options.memory:
-                    record["MiB"] = peak_memory(model, batch, name)
                 records.append(record)
     return records
 
@@ -176,8 +141,7 @@ def table(records: list[dict], batch: int) -> Table:
 
 def cell(record: dict) -> str:
     """One record in words."""
-    text = "{ratio:.2f} ({low:.2f}-{high:.2f})".format(**record)
-    return f"{text} {record['MiB']:.0f} MiB" if "MiB" in record else text
+    return "{ratio:.2f} ({low:.2f}-{high:.2f})".format(**record)
 
 
 def machine() -> str:
@@ -200,13 +164,8 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[32, 128, 512])
     parser.add_argument("--steps", nargs="+", default=[s for s in STEPS if s not in SLOW])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--memory", action="store_true")
     parser.add_argument("--out", type=Path, help="a JSON file")
-    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.peak:
-        print_peak(options.peak[0], int(options.peak[1]), options.peak[2])
-        return
     records, console = measure(options), Console(width=120)
     for batch in options.batches:
         console.print(table(records, batch))

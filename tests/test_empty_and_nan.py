@@ -62,6 +62,24 @@ def test_an_empty_batch_where_the_size_is_not_known_while_tracing(engine):
     assert oracle.largest_difference(found, expected) <= 1e-5 * oracle.global_norm(expected)
 
 
+def test_an_empty_batch_of_a_loss_that_the_user_reduces():
+    """The mean of none is NaN, which says nothing; the next batch is asked."""
+    chain = [keras.Input((3,)), layers.Dense(2)]
+    model = compiled(keras.Sequential(chain), lambda y, p: tf.reduce_mean(tf.square(y - p)))
+    spec = [tf.TensorSpec((None, size), tf.float32) for size in (3, 2)]
+
+    @tf.function(input_signature=spec)
+    def norms_and_mean(x, y):
+        g = pg.per_sample_gradients(model, x, y, engine="factored")
+        return g.norms(), g.mean()
+
+    x, y = floats(4, 3, seed=1), floats(4, 2, seed=2)
+    assert norms_and_mean(x[:0], y[:0])[0].shape == (0,)
+    found = [np.asarray(each) for each in norms_and_mean(x, y)[1]]
+    expected = oracle.batch_gradient(model, x, y)
+    assert oracle.largest_difference(found, expected) <= 1e-5 * oracle.global_norm(expected)
+
+
 @pytest.mark.parametrize("engine", ["loop", "vectorized"])  # jacobian: zero times NaN is NaN
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 @pytest.mark.parametrize("of", ["own", "contribution"])

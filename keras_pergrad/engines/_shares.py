@@ -7,17 +7,15 @@ from typing import cast
 
 import tensorflow as tf
 
+from keras_pergrad import _keras
 from keras_pergrad.engines._first_batch import ARE, ARE_NOT, NOT_ASKED, FirstBatch
-from keras_pergrad.engines._loop import one_by_one
 from keras_pergrad.engines._refusal import no_contributions
 from keras_pergrad.engines._remembered import Remembered
 from keras_pergrad.engines._separation import Separation
 from keras_pergrad.engines._sums import RTOL, RTOL_ALONE, double, norm_of, squared_norms
+from keras_pergrad.engines._trace import refusing
 from keras_pergrad.gradients import Blocks, Total, projected
 from keras_pergrad.runs import Run
-
-# How many samples are run alone to tell a mean from a sum: a factor of B between them.
-_ASKED = 2
 
 
 def separate_shares(
@@ -50,10 +48,11 @@ def separate_shares(
     def ask() -> tf.Tensor:
         sums = _by_the_tape(blocks) if first is None else first.sums(blocks.size)
         known, finite, nothing = _are_contributions(blocks, run, sums)
-        # A NaN is no answer: the next batch is asked.
-        found = tf.where(known, ARE, tf.where(finite, ARE_NOT, NOT_ASKED))
+        size = tf.convert_to_tensor(blocks.size)
+        # A NaN is no answer, nor is a batch of none: the next batch is asked.
+        found = tf.where(known, ARE, tf.where(finite & (size > 0), ARE_NOT, NOT_ASKED))
         # Of one sample, or of zeros, everything is true.
-        telling = (tf.convert_to_tensor(blocks.size) > 1) & ~nothing
+        telling = (size > 1) & ~nothing
         asked.assign(tf.where(telling, found, NOT_ASKED))
         return found
 
@@ -83,18 +82,32 @@ def _are_contributions(
     known = missing <= RTOL[run.compute_dtype] * tf.maximum(norm, scale)
     finite, nothing = tf.math.is_finite(scale), tf.equal(scale + norm, 0)
     if run.is_opaque and not blocks.interacts:
-        alone = _are_of_samples_alone(blocks, run)
+        true = tf.constant(True)
+        alone = tf.cond(
+            tf.convert_to_tensor(blocks.size) > 0,
+            lambda: _are_of_samples_alone(blocks, run),
+            lambda: (true, true),
+        )
         known, finite = known & alone[0], finite & alone[1]
     return known, finite, nothing
 
 
 def _are_of_samples_alone(blocks: Blocks, run: Run) -> tuple[tf.Tensor, tf.Tensor]:
-    """Whether one factor alone makes a few samples' own gradients their shares; and finiteness."""
+    """Whether one factor alone makes a few samples' own gradients their shares; and finiteness.
+
+    By projections: two gradients of a sample need the memory of none.
+    """
     size = tf.cast(tf.maximum(blocks.size, 1), tf.float64)
-    picks = tf.range(tf.minimum(blocks.size, _ASKED))
-    _, alone = one_by_one(dataclasses.replace(run, of="own"), picks)
-    ours = [double(factor.materialize()) for factor in blocks.at(picks).factors]
-    alone = [double(each) for each in alone]
+    own = dataclasses.replace(run, of="own")
+    alone_of = _keras.traced_once(
+        lambda k: [projected(each) for each in own.sample(k, unroll=False)[1]]
+    )
+    ours, alone = [], []
+    for pick in (tf.constant(0), tf.minimum(1, tf.convert_to_tensor(blocks.size) - 1)):
+        factors = blocks.at(tf.reshape(pick, [1])).factors
+        ours += [double(factor.projected_sum()) for factor in factors]
+        with refusing("loop"):
+            alone += [double(each) for each in alone_of(pick)]
     norms = tf.linalg.global_norm(alone), tf.linalg.global_norm(ours)
     found = tf.constant(0)
     for candidate in (1 / size, size, tf.ones((), tf.float64)):
