@@ -28,6 +28,7 @@ from rich.table import Table
 
 STEPS = ("plain", "norms")
 READY = "READY"
+_KIND = re.compile(r"MemoryLog(?:Tensor|Raw)(Allocation|Deallocation) .*allocation_id")
 _NUMBER = re.compile(r"(allocation_id|allocated_bytes|num_bytes): (\d+)")
 
 
@@ -54,11 +55,12 @@ def _peak(lines: Iterable[str]) -> int:
     ready = False
     for line in lines:
         ready |= line.startswith(READY)
-        if "__LOG_MEMORY__" not in line or "allocation_id" not in line:
+        kind = _KIND.search(line)
+        if kind is None:
             continue
         numbers = dict(_NUMBER.findall(line))
         name = numbers["allocation_id"]
-        if "Deallocation" in line:
+        if kind[1] == "Deallocation":
             total -= living.pop(name, 0)
         elif ready and name not in living:
             living[name] = int(numbers.get("allocated_bytes", numbers.get("num_bytes", 0)))
