@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -35,7 +36,20 @@ def apart(action: Callable[[], Any]) -> Any:
         return action()
     function = tf.function(action, autograph=False, experimental_attributes={"_noinline": True})
     function._omit_frequent_tracing_warning = True
-    return function()
+    with _left_as_it_is():
+        return function()
+
+
+@contextmanager
+def _left_as_it_is() -> Iterator[None]:
+    """Functions that are called meanwhile run as they were traced, by TensorFlow's own settings."""
+    option = "disable_meta_optimizer"
+    before = tf.config.optimizer.get_experimental_options().get(option, False)
+    tf.config.optimizer.set_experimental_options({option: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({option: before})
 
 
 def under_xla() -> bool:

@@ -34,7 +34,7 @@ class Evidence(NamedTuple):
         size: the number of samples, int32.
         non_finite: how many samples have a gradient that is not finite, int32, and the indices of
             the first `NON_FINITE_SHOWN`, filled up with the size.
-        batch_finite: whether the batch gradient is finite, bool.
+        batch_finite: whether the batch gradient's squared norms are finite, bool.
     """
 
     table: tf.Tensor
@@ -90,7 +90,7 @@ def gather_evidence(
         size,
         tf.reduce_sum(tf.cast(wrong, tf.int32)),
         _first(wrong, size),
-        tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in batch_gradient]),
+        tf.reduce_all(tf.math.is_finite(table[:, _ratios.BATCH])),
     )
 
 
@@ -130,21 +130,18 @@ def _ask_oracle(run: Run, g: SampleGradients, picks: tf.Tensor) -> tf.Tensor:
         return tf.zeros([len(run.variables), len(COLUMNS)], tf.float64)
     ours = [factor.materialize() for factor in g.blocks.at(picks).factors]
     _, theirs = one_by_one(run, picks)
-    return _compare(theirs, ours, [tf.reduce_sum(_squares(each)) for each in theirs])
+    return _compare(theirs, ours, [_squared_norm(_double(each)) for each in theirs])
 
 
 def _compare(reference: list[tf.Tensor], found: list[tf.Tensor], spread: Any) -> tf.Tensor:
-    rows = [
-        [
-            tf.reduce_sum(_squares(r)),
-            tf.reduce_sum(_squares(f)),
-            tf.reduce_sum(_squares(_double(f) - _double(r))),
-            tf.reduce_sum(_double(f) * _double(r)),
-            _double(s),
-        ]
-        for r, f, s in zip(reference, found, tf.unstack(spread, num=len(found)), strict=True)
-    ]
-    return tf.stack([tf.stack(row) for row in rows])
+    """The table of two gradients; a few operations a variable, as there may be hundreds."""
+    pairs = [(_double(r), _double(f)) for r, f in zip(reference, found, strict=True)]
+    batch, mean, difference = (
+        tf.stack([_squared_norm(each) for each in side])
+        for side in ([r for r, _ in pairs], [f for _, f in pairs], [f - r for r, f in pairs])
+    )
+    product = (batch + mean - difference) / 2
+    return tf.stack([batch, mean, difference, product, _double(spread)], axis=1)
 
 
 def _squared_norms_by_variable(block: Block) -> tf.Tensor:
@@ -162,9 +159,9 @@ def _first(wrong: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return tf.concat([candidates, tf.fill([NON_FINITE_SHOWN], size)], axis=0)[:NON_FINITE_SHOWN]
 
 
-def _squares(value: tf.Tensor) -> tf.Tensor:
-    return tf.square(_double(value))
+def _squared_norm(value: tf.Tensor) -> tf.Tensor:
+    return 2 * tf.nn.l2_loss(value)
 
 
 def _double(value: Any) -> tf.Tensor:
-    return tf.cast(tf.convert_to_tensor(value), tf.float64)
+    return tf.cast(value, tf.float64)

@@ -42,29 +42,27 @@ def probe(run: Run, turn: int | tf.Tensor) -> Coupling:
     halves, plain = halvings(run.size, turn), run.again()
     everybody = tf.ones_like(halves[0])
     changing = _keras.traced_once(lambda which: _changing(run, plain, which))
-    all_changed = changing(everybody)
+    loss, (_, together) = tf.cast(plain.loss, tf.float64), changing(everybody)
     moved, mixed, largest = [], [], []
     for half in halves:
-        first, second = changing(half), changing(~half)
-        moved.append(_movement(leaves(plain.y_pred), first[0], ~half))
-        moved.append(_movement(leaves(plain.y_pred), second[0], half))
-        losses = (plain.loss, first[1], second[1], all_changed[1])
-        values = tf.stack([tf.cast(loss, tf.float64) for loss in losses])
-        mixed.append(tf.abs(values[0] - values[1] - values[2] + values[3]))
-        largest.append(tf.reduce_max(tf.abs(values)))
+        (first, one), (second, other) = changing(half), changing(~half)
+        moved += [first, second]
+        mixed.append(tf.abs(loss - one - other + together))
+        largest.append(tf.reduce_max(tf.abs(tf.stack([loss, one, other, together]))))
     replay = _movement(run.y_pred, plain.y_pred, everybody)
     worst = [tf.reduce_max(tf.stack(each)) for each in (moved, mixed, largest)]
     return Coupling(worst[0], _largest(plain.y_pred), worst[1], worst[2], replay)
 
 
-def _changing(run: Run, plain: Outcome, which: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """The predictions with some samples changed, and the loss of that.
+def _changing(run: Run, plain: Outcome, which: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """How far other predictions move with some samples changed, and the loss of that.
 
     Keras' own losses are asked at predictions that moved, so that only they are judged.
     """
     outcome = run.again(_changed(run.batch, which))
     loss = outcome.loss if run.is_opaque else run.loss_at(_moved(plain.y_pred, which))
-    return leaves(outcome.y_pred), loss
+    moved = _movement(plain.y_pred, outcome.y_pred, ~which)
+    return moved, tf.cast(loss, tf.float64)
 
 
 def _changed(batch: Batch, which: tf.Tensor) -> Batch:

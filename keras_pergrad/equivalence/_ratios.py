@@ -21,19 +21,26 @@ def overall(table: tf.Tensor) -> tf.Tensor:
     """The norm of the difference over that of what was summed, all variables together.
 
     What was summed is a batch gradient or, where the samples cancel out, a sample's.
+
+    Args:
+        table: `[..., V, 5]`.
+
+    Returns:
+        `[...]`
     """
-    return _ratio(_norm(table, DIFFERENCE), _scale(table))
+    return _ratio(tf.sqrt(_summed(table)[..., DIFFERENCE]), _scale(table))
 
 
 def by_variable(table: tf.Tensor, rtol: float) -> tf.Tensor:
-    """Each variable's difference over what it is allowed, `[V]`."""
-    own = tf.sqrt(tf.maximum(table[:, BATCH], table[:, SPREAD]))
-    allowed = 10 * rtol * own + rtol / 8 * _scale(table)
-    return _ratio(tf.sqrt(table[:, DIFFERENCE]), allowed)
+    """Each variable's difference over what it is allowed, `[..., V]`."""
+    batch, _, difference, _, spread = tf.unstack(table, axis=-1)
+    own = tf.sqrt(tf.maximum(batch, spread))
+    allowed = 10 * rtol * own + rtol / 8 * _scale(table)[..., None]
+    return _ratio(tf.sqrt(difference), allowed)
 
 
 def tells(table: tf.Tensor) -> tf.Tensor:
-    """Whether there is anything to compare; of zeros everything is true. A scalar bool."""
+    """Whether there is anything to compare; of zeros everything is true. Bool, `[...]`."""
     return _scale(table) > 0
 
 
@@ -49,27 +56,26 @@ def coupling(found: Coupling) -> tf.Tensor:
 
 def badness(evidence: Evidence, rtol: float) -> tf.Tensor:
     """The worst ratio of all tests; infinite where a gradient is not finite, -1 for no rows."""
-    ratios = [overall(evidence.table) / rtol, overall(evidence.oracle) / rtol]
-    ratios += [tf.reduce_max(by_variable(t, rtol)) for t in (evidence.table, evidence.oracle)]
+    both = tf.stack([evidence.table, evidence.oracle])
     tied = coupling(evidence.coupling) / rtol
     # Where all samples were run alone, what they notice of each other has been judged by that.
     known = tf.equal(evidence.asked, evidence.size) & tells(evidence.table)
-    ratios.append(tf.where(known, tied[2], tf.reduce_max(tied)))
-    ratios = tf.stack(ratios)
-    nothing = tf.constant(-1.0, tf.float64)
-    sick = tf.reduce_any(tf.math.is_nan(tf.concat([ratios, tied], axis=0))) | (
-        evidence.non_finite > 0
-    )
+    judged = tf.where(known & [True, True, False], tf.zeros_like(tied), tied)
+    by_all = tf.reshape(by_variable(both, rtol), [-1])
+    ratios = tf.concat([overall(both) / rtol, by_all, judged], axis=0)
+    sick = tf.reduce_any(tf.math.is_nan(tf.concat([ratios, tied], axis=0)))
+    sick |= evidence.non_finite > 0
     worst = tf.where(sick, tf.constant(float("inf"), tf.float64), tf.reduce_max(ratios))
-    return tf.where(evidence.size == 0, nothing, worst)
+    return tf.where(evidence.size == 0, tf.constant(-1.0, tf.float64), worst)
+
+
+def _summed(table: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(table, axis=-2)
 
 
 def _scale(table: tf.Tensor) -> tf.Tensor:
-    return tf.maximum(_norm(table, BATCH), _norm(table, SPREAD))
-
-
-def _norm(table: tf.Tensor, column: int) -> tf.Tensor:
-    return tf.sqrt(tf.reduce_sum(table[:, column]))
+    sums = _summed(table)
+    return tf.sqrt(tf.maximum(sums[..., BATCH], sums[..., SPREAD]))
 
 
 def _ratio(part: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
