@@ -10,6 +10,7 @@ from keras_pergrad._keras._building import (
     build_loss,
     build_optimizer,
 )
+from keras_pergrad._keras._calls import CallHook, calls_through
 from keras_pergrad._keras._classes import (
     Functional,
     functional_init_arguments,
@@ -44,20 +45,24 @@ from keras_pergrad._keras._graphs import (
 )
 from keras_pergrad._keras._layers import layers_of, stop_rematerializing
 from keras_pergrad._keras._reductions import Reduction, scale_for_replicas
+from keras_pergrad._keras._sandboxed import sandbox
 from keras_pergrad._keras._seams import intercept, reductions_by, writes_remembered
 from keras_pergrad._keras._seeds import global_seed_state, seeds_kept
-from keras_pergrad._keras._tensors import cut, mask_of, with_mask
+from keras_pergrad._keras._tensors import cut, mask_of, with_logits, with_mask
 from keras_pergrad._keras._trainer import (
     added_losses,
     compute_loss,
     forward,
+    layers_that_added,
     loss_given,
     loss_objects,
     losses_replaced,
+    output_names,
     track_loss,
 )
 
 __all__ = [
+    "CallHook",
     "Draw",
     "Functional",
     "Reduction",
@@ -68,6 +73,7 @@ __all__ = [
     "build_loss",
     "build_optimizer",
     "called_function",
+    "calls_through",
     "compiled",
     "compute_loss",
     "computing_in_float64",
@@ -84,15 +90,18 @@ __all__ = [
     "is_initialized",
     "is_keras_own",
     "layers_of",
+    "layers_that_added",
     "looped",
     "loss_given",
     "loss_objects",
     "losses_replaced",
     "mask_of",
     "never_freed",
+    "output_names",
     "readings",
     "reductions_by",
     "replica_id",
+    "sandbox",
     "scale_for_replicas",
     "seeds_kept",
     "stacked",
@@ -103,6 +112,7 @@ __all__ = [
     "track_loss",
     "under_xla",
     "variables_read_past",
+    "with_logits",
     "with_mask",
     "writes_remembered",
 ]

@@ -19,7 +19,7 @@ def traced_afresh(original: Callable) -> Callable:
 
     @functools.wraps(original)
     def wrapper(self, *args, **kwargs):
-        function = self if _sandbox() is None else self._clone(None)
+        function = self if sandbox() is None else self._clone(None)
         return original(function, *args, **kwargs)
 
     return wrapper
@@ -30,7 +30,7 @@ def guarded(original: Callable) -> Callable:
 
     @functools.wraps(original)
     def wrapper(f, args, kwargs):
-        box = _sandbox()
+        box = sandbox()
         before = None if box is None else box.weights_read
         result = original(f, args, kwargs)
         if box is not None and box.weights_read != before:
@@ -44,7 +44,7 @@ def guarded(original: Callable) -> Callable:
     return wrapper
 
 
-def _sandbox() -> Any:
+def sandbox() -> Any:
     """The sandbox that this thread runs in, or None."""
     scope = get_global_attribute("stateless_scope")
     return scope if getattr(scope, "is_sandbox", False) else None

@@ -20,6 +20,12 @@ def with_mask(tensor: Any, mask: Any) -> Any:
     return tensor
 
 
+def with_logits(tensor: Any) -> list[Any]:
+    """A prediction, and the logits of a softmax or sigmoid where a loss reads those instead."""
+    logits = getattr(tensor, "_keras_logits", None)
+    return [tensor] if logits is None else [tensor, logits]
+
+
 def cut(tensor: Any, rows: Callable[[Any], Any]) -> Any:
     """`rows(tensor)`, with the same rows of what travels with a prediction.
 

@@ -49,6 +49,11 @@ def added_losses(model: keras.Model) -> list[tf.Tensor]:
     return [loss for layer in layers_of(model) for loss in layer._get_own_losses()]
 
 
+def layers_that_added(model: keras.Model) -> list[keras.Layer]:
+    """The layer that gave each of `added_losses`."""
+    return [layer for layer in layers_of(model) for _ in layer._get_own_losses()]
+
+
 def loss_given(model: keras.Model) -> Any:
     """What `compile` was given as the loss; None if nothing."""
     return None if model._compile_loss is None else model._compile_loss._user_loss
@@ -60,3 +65,12 @@ def loss_objects(model: keras.Model) -> list[keras.Loss]:
     if compiled is None:
         return []
     return [compiled, *(each.loss for each in compiled._flat_losses or [])]
+
+
+def output_names(model: keras.Model) -> list[str]:
+    """The names of the outputs, or what their losses call them; empty where they have none."""
+    names = getattr(model, "output_names", None)
+    if names:
+        return list(names)
+    flat = model._compile_loss._flat_losses if model._compile_loss is not None else None
+    return [str(each.name) for each in flat or [] if each.name]

@@ -13,9 +13,10 @@ from keras_pergrad.engines._engine import Engine
 from keras_pergrad.engines._factored import Factored
 from keras_pergrad.engines._jacobian import Jacobian
 from keras_pergrad.engines._loop import Loop, one_by_one
+from keras_pergrad.engines._meetings import Meeting, find_meetings, prime_traced
 from keras_pergrad.engines._remembered import Remembered
 from keras_pergrad.engines._separation import Separation
-from keras_pergrad.engines._trace import refusing
+from keras_pergrad.engines._trace import gist, refusing
 from keras_pergrad.engines._vectorized import Vectorized
 
 __all__ = [
@@ -24,13 +25,17 @@ __all__ = [
     "Factored",
     "Jacobian",
     "Loop",
+    "Meeting",
     "Remembered",
     "Separation",
     "Vectorized",
     "expect_memory_budget",
+    "find_meetings",
     "get_engine",
+    "gist",
     "one_by_one",
     "per_sample_gradients",
+    "prime_traced",
     "refusing",
     "sample_gradients",
     "unique_paths",

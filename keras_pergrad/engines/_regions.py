@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import tensorflow as tf
@@ -15,7 +16,7 @@ from keras_pergrad.sites import (
     Region,
     Trace,
     find_region,
-    first_interaction,
+    interactions,
 )
 
 
@@ -56,9 +57,8 @@ def find_regions(run: Run, prime: int) -> Regions:
 
 def _followed(traced: Traced, layouts: Layouts) -> Regions:
     trace, found = Trace(traced.operations), Regions()
-    touched = trace.depending_on(traced.data)
-    forward = trace.operations[: traced.forward]
-    found.interaction = first_interaction(trace, layouts, traced.weights, touched, forward)
+    first = next(interactions_in(traced, trace, layouts), None)
+    found.interaction = None if first is None else first.name
     for k, weight in enumerate(traced.weights):
         if k in traced.rewritten:
             found.fallbacks[k] = "the forward pass assigns it"
@@ -68,3 +68,9 @@ def _followed(traced: Traced, layouts: Layouts) -> Regions:
         except NoSiteError as error:
             found.fallbacks[k] = str(error)
     return found
+
+
+def interactions_in(traced: Traced, trace: Trace, layouts: Layouts) -> Iterator[tf.Operation]:
+    touched = trace.depending_on(traced.data)
+    forward = trace.operations[: traced.forward]
+    return interactions(trace, layouts, traced.weights, touched, forward)

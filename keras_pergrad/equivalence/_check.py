@@ -20,7 +20,7 @@ from keras_pergrad.equivalence._once import Request, as_in_training, check_once
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._tie_breaker import with_tie_broken
 from keras_pergrad.equivalence._tolerance import Tolerance, expect_rtol
-from keras_pergrad.equivalence.causes import find_causes
+from keras_pergrad.equivalence.causes import Case, batch_statistics, with_causes
 from keras_pergrad.errors import DataError, EquivalenceError, PerGradError, SeparationError
 from keras_pergrad.runs import Batch
 
@@ -73,14 +73,18 @@ def check_equivalence(
         report = with_tie_broken(report, request)
     if not report.equivalent and not report.non_finite:
         report = dataclasses.replace(report, contributions=_contributions(request))
-    return explained(report, model)
+    return explained(report, model, request)
 
 
-def explained(report: EquivalenceReport, model: keras.Model) -> EquivalenceReport:
-    """A report that failed, with its causes; one of numbers that are not finite needs none."""
-    if report.equivalent or report.non_finite:
+def explained(
+    report: EquivalenceReport, model: keras.Model, request: Request | None
+) -> EquivalenceReport:
+    """A report that failed, with its causes: from its batch, or without it as far as they show."""
+    if report.equivalent:
         return report
-    return dataclasses.replace(report, causes=find_causes(model, report))
+    if request is None:
+        return dataclasses.replace(report, causes=batch_statistics(model, report))
+    return with_causes(report, Case.of(request, report))
 
 
 def assert_equivalent(

@@ -7,27 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich import box
+from rich.console import RenderableType
 from rich.table import Table
 
 from keras_pergrad._text import render
+from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence._tolerance import Tolerance
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Why the two gradients differ.
-
-    Attributes:
-        kind: the cause's name, as in the documentation.
-        where: the path of the layer, or what else it is found in.
-        because: how it breaks the equality.
-        remedy: what to do.
-    """
-
-    kind: str
-    where: str
-    because: str
-    remedy: str
 
 
 @dataclass(frozen=True)
@@ -94,6 +79,10 @@ class EquivalenceReport:
             batch's own denominators, add up to the batch gradient all the same; else None.
         tie_breaker: what a run in float64 said where the result was near the tolerance, or None.
         causes: why the two differ; empty when equivalent.
+        notes: what is no error and good to know: terms that no sample owns, weights without a
+            gradient, replayed noise, a `train_step` of the model's own.
+        remainder: the part of the difference that no cause explains; None where none was looked at.
+        explained_on: how many samples the causes were looked for in.
         unconnected: path → reason of the weights that no gradient reaches.
         remarks: what else was noticed.
         step: the training step, for a check made in `fit`, else None.
@@ -113,6 +102,9 @@ class EquivalenceReport:
     contributions: str | None = None
     tie_breaker: str | None = None
     causes: list[Cause] = field(default_factory=list)
+    notes: list[Cause] = field(default_factory=list)
+    remainder: float | None = None
+    explained_on: int | None = None
     step: int | None = None
     unconnected: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
@@ -135,7 +127,9 @@ class EquivalenceReport:
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        return render(self._headline(), self._tests(), self._variables(), *self._lines())
+        return render(
+            self._headline(), self._tests(), self._variables(), *self._lines(), *self._causes()
+        )
 
     def _headline(self) -> str:
         where = "" if self.step is None else f" at training step {self.step}"
@@ -180,8 +174,19 @@ class EquivalenceReport:
             lines.append(f"NaN or Inf in {self.non_finite} sample gradients: sample {shown}.")
         lines += [f"No gradient reaches {p!r}: {why}." for p, why in self.unconnected.items()]
         lines += self.remarks
-        for cause in self.causes:
-            lines.append(f"Cause: {cause.kind} in {cause.where!r}. {cause.because} {cause.remedy}")
+        return lines
+
+    def _causes(self) -> list[RenderableType]:
+        lines: list[RenderableType] = []
+        for name, found in (("Cause", self.causes), ("Note", self.notes)):
+            for cause in found:
+                first, *rest = cause.lines()
+                lines += [f"{name}: {first}", *rest]
+        if self.remainder is not None and self.explained_on is not None:
+            lines.append(
+                f"Looked into on {self.explained_on} of the {self.num_samples} samples; "
+                f"{self.remainder:.0%} of the difference remains unexplained."
+            )
         return lines
 
 

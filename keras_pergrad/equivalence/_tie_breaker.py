@@ -60,16 +60,19 @@ def _sandbox_is_true(report: EquivalenceReport, run: Run, real: list[tf.Tensor])
 
 
 def _run_in_float64(report: EquivalenceReport, request: Request) -> EquivalenceReport:
-    """Runs the check in float64, where rounding and a real difference are far apart."""
+    """The report as a check in float64 decides it, or with why there is none."""
     try:
-        with _keras.computing_in_float64(request.model):
-            doubled = dataclasses.replace(request, batch=request.batch.doubled())
-            exact = check_once(doubled, double=True)
+        return _decided_by(checked_in_float64(request), report)
     except (TypeError, ValueError, NotImplementedError, tf.errors.OpError) as error:
         first = str(error).strip().splitlines()[:1]
         text = f"the model does not run in float64 ({type(error).__name__}: {' '.join(first)})."
         return dataclasses.replace(report, tie_breaker=text)
-    return _decided_by(exact, report)
+
+
+def checked_in_float64(request: Request) -> EquivalenceReport:
+    """The same check in float64, where rounding and a real difference are far apart."""
+    with _keras.computing_in_float64(request.model):
+        return check_once(dataclasses.replace(request, batch=request.batch.doubled()), double=True)
 
 
 def _decided_by(exact: EquivalenceReport, report: EquivalenceReport) -> EquivalenceReport:

@@ -64,9 +64,9 @@ class Again:
     engine: Engine
     memory_budget: int
 
-    def request(self, model: keras.Model, batch: Batch) -> Request:
+    def request(self, model: keras.Model, batch: Batch, rtol: float | None) -> Request:
         """The same check of a batch that was kept."""
-        return Request(model, batch, self.engine.as_traced(), None, self.memory_budget, turn=0)
+        return Request(model, batch, self.engine.as_traced(), rtol, self.memory_budget, turn=0)
 
 
 def _nothing(dtype: tf.DType) -> Any:

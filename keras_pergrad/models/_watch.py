@@ -17,6 +17,7 @@ import tensorflow as tf
 from keras_pergrad.equivalence import (
     EquivalenceReport,
     Evidence,
+    Request,
     Subject,
     explained,
     judge,
@@ -41,7 +42,7 @@ class Watch:
         self.check = check
         self.subject: Subject | None = None
         self._again: Again | None = None
-        self._confirmed = False
+        self._first_failure: EquivalenceReport | None = None
         self._refusals: list[Refusal] = []
         self._slots = [Slot(variables) for _ in range(replicas)]
 
@@ -56,9 +57,8 @@ class Watch:
 
     @property
     def may_try_again(self) -> bool:
-        """Whether the host may run a step's batch again: not a replica's part, nor where a
-        tolerance was asked for, which is not second-guessed."""
-        return len(self._slots) == 1 and self.check.rtol is None
+        """Whether the host may run a step's batch again: not a replica's part."""
+        return len(self._slots) == 1
 
     @property
     def off(self) -> bool:
@@ -109,19 +109,46 @@ class Watch:
         worst = min(reports, key=lambda report: report.equivalent, default=None)
         if worst is None:
             return None
-        return explained(_pointing_on(self._tried_again(worst, model)), model)
+        request = self._request(model)
+        return self._explained(_pointing_on(self._tried_again(worst, request)), model, request)
 
-    def _tried_again(self, report: EquivalenceReport, model: keras.Model) -> EquivalenceReport:
+    def _request(self, model: keras.Model) -> Request | None:
+        """The check of the batch that was kept, to be made by hand; None if none was."""
+        batch = None if self._again is None else self._again.stash.take()
+        if self._again is None or batch is None:
+            return None
+        return self._again.request(model, batch, self.check.rtol)
+
+    def _tried_again(self, report: EquivalenceReport, request: Request | None) -> EquivalenceReport:
         """A report that failed, or as float64 decides it where rounding may have made it fail.
 
-        Once float64 has said that there is something wrong, it is not asked any more.
+        Once float64 has said that there is something wrong, it is not asked any more; nor where a
+        tolerance was asked for, which is not second-guessed.
         """
-        batch = None if self._again is None else self._again.stash.take()
-        if self._again is None or batch is None or report.equivalent or self._confirmed:
+        asked = self._first_failure is not None or self.check.rtol is not None
+        if request is None or report.equivalent or asked:
             return report
-        decided = tried_again(report, self._again.request(model, batch))
-        self._confirmed = not decided.equivalent
-        return decided
+        return tried_again(report, request)
+
+    def _explained(
+        self, report: EquivalenceReport, model: keras.Model, request: Request | None
+    ) -> EquivalenceReport:
+        """A report that failed, with the causes that were found when the first one did."""
+        if report.equivalent:
+            return report
+        first = self._first_failure
+        if first is None:
+            self._first_failure = first = explained(report, model, request)
+            return first
+        remark = f"The causes were looked for at training step {first.step}."
+        return dataclasses.replace(
+            report,
+            causes=first.causes,
+            notes=first.notes,
+            remainder=first.remainder,
+            explained_on=first.explained_on,
+            remarks=[*report.remarks, remark],
+        )
 
     def _placed(self, replica: int, report: EquivalenceReport) -> EquivalenceReport:
         """A report that says which replica's samples it counts, if there are several."""

@@ -1,35 +1,54 @@
 """Running a model on a batch, on one sample, again, at other predictions, without a trace."""
 
+from keras_pergrad.runs._alone import Weights, weights_in_loss
+from keras_pergrad.runs._apart import Apart, terms_alone, terms_apart
 from keras_pergrad.runs._batch import Batch
+from keras_pergrad.runs._calls import Call
 from keras_pergrad.runs._dtypes import coarsest, dtypes_of
+from keras_pergrad.runs._heard import Reduced, heard_reductions
+from keras_pergrad.runs._influence import influential_state
 from keras_pergrad.runs._leaves import leaves, map_leaves, take
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._recurrent import recurrent_layers
 from keras_pergrad.runs._run import Run
+from keras_pergrad.runs._sample_by_sample import bears_samples
 from keras_pergrad.runs._start import prepare, start
 from keras_pergrad.runs._state import state_restored, trained_variables
+from keras_pergrad.runs._terms import loss_of_keras, overrides_compute_loss
 from keras_pergrad.runs._traced import Traced
 from keras_pergrad.runs._training_step import run_and_differentiate, without_loss_scale
 from keras_pergrad.runs._whole import Outcome
 
 __all__ = [
+    "Apart",
     "Batch",
+    "Call",
     "Observer",
     "Outcome",
     "Recording",
+    "Reduced",
     "Run",
     "Traced",
+    "Weights",
+    "bears_samples",
     "coarsest",
     "dtypes_of",
+    "heard_reductions",
+    "influential_state",
     "leaves",
+    "loss_of_keras",
     "map_leaves",
+    "overrides_compute_loss",
     "prepare",
     "recurrent_layers",
     "run_and_differentiate",
     "start",
     "state_restored",
     "take",
+    "terms_alone",
+    "terms_apart",
     "trained_variables",
+    "weights_in_loss",
     "without_loss_scale",
 ]

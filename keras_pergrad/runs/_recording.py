@@ -45,7 +45,7 @@ class Recording:
 
     def _hear_reduction(self, reduction: _keras.Reduction) -> tf.Tensor:
         _refuse_silent_broadcast(reduction.values, reduction.sample_weight)
-        self.divisors.append(_divisor(reduction))
+        self.divisors.append(divisor_of(reduction))
         return reduction.by_keras()
 
     def forward_ends(self) -> None:
@@ -53,8 +53,8 @@ class Recording:
         self.forward_draws = len(self.draws)
 
 
-def _divisor(reduction: _keras.Reduction) -> tf.Tensor | None:
-    """The denominator of Keras' `reduce_weighted_values`."""
+def divisor_of(reduction: _keras.Reduction) -> tf.Tensor | None:
+    """The denominator of Keras' `reduce_weighted_values`; None for a loss that is a scalar."""
     values, weights = reduction.merged_weights()
     if values.shape.rank == 0:
         return None

@@ -42,6 +42,20 @@ class Replay:
         with _keras.intercept(draw=self.draw, reduce=reduce):
             yield
 
+    @property
+    def drawn(self) -> int:
+        """How many of the draws have been answered."""
+        return self._draw
+
+    @contextlib.contextmanager
+    def turned_to(self, index: tf.Tensor | None, drawn: int) -> Iterator[None]:
+        """Inside, sample `index`, or the batch for None, and the draws from number `drawn` on."""
+        before, self._index, self._draw = self._index, index, drawn
+        try:
+            yield
+        finally:
+            self._index = before
+
     def draw(self, asked: _keras.Draw) -> tf.Tensor:
         """The sample's part of the draw whose turn it is."""
         if self._draw >= len(self._recording.draws):

@@ -8,7 +8,7 @@ Each way of doing that is a file beside this one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,8 +17,10 @@ import keras
 import tensorflow as tf
 
 from keras_pergrad import _keras
+from keras_pergrad.runs._apart import Apart, gradient_apart
 from keras_pergrad.runs._batch import Batch
 from keras_pergrad.runs._batch_term import batch_term, which_are_free
+from keras_pergrad.runs._calls import Call, recorded_calls
 from keras_pergrad.runs._dtypes import coarsest
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
@@ -166,6 +168,14 @@ class Run:
         """
         return batch_gradient(self, of_samples=of_samples)
 
+    def gradient_apart(self, apart: Apart) -> LossAndGradients:
+        """The samples' part of the batch's scalar, with some of it sample by sample. Eagerly."""
+        return gradient_apart(self, apart)
+
+    def calls(self) -> Call:
+        """The layers' calls in the forward pass. Eagerly."""
+        return recorded_calls(self)
+
     def batch_term(self) -> list[tf.Tensor]:
         """The gradient of the terms that no sample owns, one tensor a variable.
 
@@ -187,9 +197,14 @@ class Run:
         """What the run computes, traced with another number of samples; nothing is run."""
         return traced_at(self, size)
 
-    def again(self, batch: Batch | None = None) -> Outcome:
-        """The whole batch, or another in its place, run once more with the same noise."""
-        return again(self, batch or self.batch)
+    def again(self, batch: Batch | None = None, apart: Iterable[keras.Layer] = ()) -> Outcome:
+        """The whole batch, or another in its place, run once more with the same noise.
+
+        Args:
+            batch: of as many samples.
+            apart: layers that meet the samples one at a time; eagerly.
+        """
+        return again(self, batch or self.batch, apart)
 
     def loss_at(self, y_pred: Any) -> tf.Tensor:
         """The batch's scalar at other predictions, without the terms that no sample owns."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -58,6 +59,20 @@ class Sandbox(keras.StatelessScope):
             if self._tape is not None:
                 self._tape.watch(value)
         super().add_update((variable, value))
+
+    @contextlib.contextmanager
+    def forgetting(self, state: dict[int, tf.Tensor] | None = None) -> Iterator[None]:
+        """What is written inside is forgotten after it.
+
+        Args:
+            state: values to begin with in the place of some of the present ones, by variables' ids.
+        """
+        before = self.state_mapping
+        self.state_mapping = {**before, **(state or {})}
+        try:
+            yield
+        finally:
+            self.state_mapping = before
 
     def versions(self, weights: Sequence[keras.Variable]) -> list[list[tf.Tensor]]:
         """The values that each of `weights` had in this run, the first one first."""

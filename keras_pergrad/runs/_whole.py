@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import keras
 import tensorflow as tf
 
 from keras_pergrad.runs import _parts
@@ -12,6 +14,7 @@ from keras_pergrad.runs._attributes import attributes_kept
 from keras_pergrad.runs._batch import Batch
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._own import sum_of_own_losses
+from keras_pergrad.runs._sample_by_sample import layers_apart
 from keras_pergrad.runs._tape import LossAndGradients, differentiate_observed
 from keras_pergrad.runs._terms import overrides_compute_loss, owned, penalties
 
@@ -67,10 +70,12 @@ def observe(run: Run, observer: Observer) -> None:
     )
 
 
-def again(run: Run, batch: Batch) -> Outcome:
-    """Another batch in the place of the run's, with the same noise."""
-    with attributes_kept(run.model), _parts.sandbox(run), _parts.replay(run).of(None):
-        y_pred, terms = _parts.forward(run, batch, unroll=False)
+def again(run: Run, batch: Batch, apart: Iterable[keras.Layer] = ()) -> Outcome:
+    """Another batch in the place of the run's, with the same noise; some layers may be apart."""
+    told = _parts.replay(run)
+    with attributes_kept(run.model), _parts.sandbox(run), told.of(None):
+        with layers_apart(run, apart, told):
+            y_pred, terms = _parts.forward(run, batch, unroll=False)
         return Outcome(y_pred, _parts.loss(run, batch, y_pred, owned(terms, run.free_terms)))
 
 

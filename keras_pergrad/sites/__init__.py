@@ -1,6 +1,6 @@
 """Where weights meet data, and what the samples' gradients are there."""
 
-from keras_pergrad.sites._interaction import first_interaction
+from keras_pergrad.sites._interaction import interactions
 from keras_pergrad.sites._layout import Layout, Layouts
 from keras_pergrad.sites._pull import factor_at
 from keras_pergrad.sites._region import Place, Region, find_region
@@ -17,6 +17,6 @@ __all__ = [
     "Trace",
     "factor_at",
     "find_region",
-    "first_interaction",
+    "interactions",
     "prime_for",
 ]

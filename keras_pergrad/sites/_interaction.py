@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
@@ -10,19 +10,20 @@ from keras_pergrad.sites._layout import Layouts
 from keras_pergrad.sites._trace import Trace
 
 
-def first_interaction(
+def interactions(
     trace: Trace,
     layouts: Layouts,
     weights: list[tf.Tensor],
     touched: set,
     forward: Sequence[tf.Operation],
-) -> str | None:
-    """The first operation in which samples meet, or are not certain not to; None if none.
+) -> Iterator[tf.Operation]:
+    """The operations in which samples meet, or are not certain not to, in their order.
 
     That is where a tensor has lost the samples' axis and flows back into one that bears it, as the
     batch's mean in BatchNormalization; and where an operation is not known to keep samples apart
     and in their order. In the loss only what depends on weights counts: the denominator of a mask
-    is made of all samples, and no interaction.
+    is made of all samples, and no interaction. What follows from an operation of the second kind
+    is not named again.
 
     Args:
         trace: at a prime number of samples.
@@ -35,13 +36,18 @@ def first_interaction(
     of_forward = {id(operation) for operation in forward}
     for operation in trace.operations:
         counts = touched if id(operation) in of_forward else touched & weighted
-        for output in operation.outputs:
-            if not output.dtype.is_floating or not layouts.bears_samples(output):
-                continue
-            mixed = any(_is_mixed(layouts, tensor, counts) for tensor in operation.inputs)
-            if mixed or (output.ref() in counts and layouts.of(output) is None):
-                return operation.name
-    return None
+        if any(_meets(layouts, output, counts) for output in operation.outputs):
+            yield operation
+
+
+def _meets(layouts: Layouts, output: tf.Tensor, counts: set) -> bool:
+    if not output.dtype.is_floating or not layouts.bears_samples(output):
+        return False
+    inputs = output.op.inputs
+    if any(_is_mixed(layouts, tensor, counts) for tensor in inputs):
+        return True
+    known = all(layouts.of(t) is not None for t in inputs if layouts.bears_samples(t))
+    return known and output.ref() in counts and layouts.of(output) is None
 
 
 def _is_mixed(layouts: Layouts, tensor: tf.Tensor, counts: set) -> bool:

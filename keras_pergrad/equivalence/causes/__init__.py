@@ -1,21 +1,98 @@
-"""Why two gradients differ: one file a cause, each a function of a model and its report."""
+"""Why two gradients differ: one file a cause, each a function of a case.
+
+A cause is looked for by behaviour, not by the names of layers. The order matters where one cause
+hides another: each is looked for with those before it undone.
+"""
 
 from __future__ import annotations
 
-import keras
+import dataclasses
+from collections.abc import Callable, Iterator
 
-from keras_pergrad.equivalence._report import Cause, EquivalenceReport
-from keras_pergrad.equivalence.causes._batch_normalization import (
-    batch_normalization,
-    layers_with_batch_statistics,
+from keras_pergrad.engines import gist
+from keras_pergrad.equivalence._cause import Cause
+from keras_pergrad.equivalence._report import EquivalenceReport
+from keras_pergrad.equivalence.causes._batch_term import batch_term
+from keras_pergrad.equivalence.causes._broadcast import broadcast
+from keras_pergrad.equivalence.causes._case import Case
+from keras_pergrad.equivalence.causes._loss_interaction import loss_interaction
+from keras_pergrad.equivalence.causes._loss_normalization import loss_normalization
+from keras_pergrad.equivalence.causes._loss_scale import loss_scale
+from keras_pergrad.equivalence.causes._non_finite import non_finite
+from keras_pergrad.equivalence.causes._own_train_step import own_train_step
+from keras_pergrad.equivalence.causes._precision import precision
+from keras_pergrad.equivalence.causes._randomness import randomness, replayed_noise
+from keras_pergrad.equivalence.causes._sample_interaction import sample_interaction
+from keras_pergrad.equivalence.causes._state import state, written_state
+from keras_pergrad.equivalence.causes._static import batch_statistics, layers_with_batch_statistics
+from keras_pergrad.equivalence.causes._summed_add_loss import summed_add_loss
+from keras_pergrad.equivalence.causes._unconnected import unconnected
+from keras_pergrad.equivalence.causes._unexplained import unexplained
+
+Find = Callable[[Case], Iterator[Cause]]
+
+# What makes all that is looked for after it meaningless.
+_FIRST: tuple[Find, ...] = (non_finite, randomness, state)
+_CAUSES: tuple[Find, ...] = (
+    sample_interaction,
+    summed_add_loss,
+    broadcast,
+    loss_normalization,
+    loss_interaction,
+    loss_scale,
+    precision,
 )
-
-_CAUSES = (batch_normalization,)
-
-
-def find_causes(model: keras.Model, report: EquivalenceReport) -> list[Cause]:
-    """Every cause that accounts for what a report found, in the order of the files."""
-    return [cause for find in _CAUSES for cause in find(model, report)]
+_NOTES: tuple[Find, ...] = (own_train_step, batch_term, unconnected, replayed_noise, written_state)
 
 
-__all__ = ["find_causes", "layers_with_batch_statistics"]
+def with_causes(report: EquivalenceReport, case: Case) -> EquivalenceReport:
+    """The report of a check that failed, with why."""
+    causes, remarks, looked = _look_for(_FIRST, case)
+    if not causes:
+        causes, more, others = _look_for(_CAUSES, case)
+        remarks, looked = remarks + more, looked + others
+    causes += unexplained(case, causes, looked)
+    notes, more = notes_of(case)
+    return dataclasses.replace(
+        report,
+        causes=causes,
+        notes=notes,
+        remarks=[*report.remarks, *remarks, *more],
+        remainder=case.remainder if case.alone else None,
+        explained_on=case.size,
+    )
+
+
+def notes_of(case: Case) -> tuple[list[Cause], list[str]]:
+    """What is no error and good to know; and remarks on what could not be looked for."""
+    return _look_for(_NOTES, case)[:2]
+
+
+def _look_for(group: tuple[Find, ...], case: Case) -> tuple[list[Cause], list[str], list[str]]:
+    """The causes found, remarks on what could not be looked for, and what was not found."""
+    causes: list[Cause] = []
+    remarks, looked = [], []
+    for find in group:
+        found, remark = _found(find, case)
+        causes += found
+        remarks += remark
+        looked += [] if found else [find.__name__]
+    return causes, remarks, looked
+
+
+def _found(find: Find, case: Case) -> tuple[list[Cause], list[str]]:
+    """What is found, or a remark that looking for it failed: a report must not fail for that."""
+    try:
+        return list(find(case)), []
+    except Exception as error:  # any model, loss or layer may be behind it
+        said = f"{type(error).__name__}: {gist(error)}"
+        return [], [f"Looking for {find.__name__!r} failed: {said}"]
+
+
+__all__ = [
+    "Case",
+    "batch_statistics",
+    "layers_with_batch_statistics",
+    "notes_of",
+    "with_causes",
+]

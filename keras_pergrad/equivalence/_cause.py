@@ -1,0 +1,54 @@
+"""Why two gradients differ, for people and for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rich import box
+from rich.table import Table
+
+PAGE = "docs/differences.md"
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why the two gradients differ, or what a person should know although they do not.
+
+    Attributes:
+        kind: the cause's name, which is that of its section in the documentation.
+        where: the path of the layer, the name of the loss, or what else it is found in.
+        because: how it breaks the equality.
+        remedy: what to do.
+        explains: the part of the difference that goes if the cause is undone. The parts of all
+            causes and the report's `remainder` add up to about 1; None where the cause cannot be
+            undone by itself, or there is no difference to explain.
+        numbers: a table to `because`: column → one number a sample.
+    """
+
+    kind: str
+    where: str
+    because: str
+    remedy: str
+    explains: float | None = None
+    numbers: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def section(self) -> str:
+        """Where the documentation explains it."""
+        return f"{PAGE}#{self.kind}"
+
+    def lines(self) -> list[str | Table]:
+        """What a report shows of it."""
+        part = "" if self.explains is None else f" (explains {self.explains:.0%})"
+        text = f"{self.kind} in {self.where!r}{part}. {self.because} {self.remedy}"
+        return [f"{text} See {self.section}.", *([self._table()] if self.numbers else [])]
+
+    def _table(self) -> Table:
+        table = Table("sample", *self.numbers, box=box.SIMPLE_HEAD)
+        rows = list(zip(*self.numbers.values(), strict=True))
+        for k, row in enumerate(rows[:SHOWN]):
+            table.add_row(str(k), *(f"{number:.4g}" for number in row))
+        if len(rows) > SHOWN:
+            table.add_row("…", *("…" for _ in self.numbers))
+        return table

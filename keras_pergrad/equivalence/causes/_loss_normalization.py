@@ -1,0 +1,72 @@
+"""A loss that divides by a number made of the whole batch, or by none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from keras_pergrad.equivalence._cause import Cause
+from keras_pergrad.equivalence.causes._case import Case
+from keras_pergrad.equivalence.causes._outputs import Output
+
+KIND = "loss_normalization"
+_CONTRIBUTIONS = (
+    "Contributions have these weights and add up: `per_sample_gradients(of='contribution')`, the "
+    "default. For samples that count alike, "
+)
+
+
+def loss_normalization(case: Case) -> Iterator[Cause]:
+    """One cause for every loss in which samples count otherwise than in the mean of the samples."""
+    for output in case.outputs:
+        weighted = output.kind == "weighted"
+        if output.where in case.blamed:
+            continue
+        if weighted or (output.kind == "scaled" and output.reduced is not None):
+            explains = _undone(case, output)
+            because, remedy = _words(output, case.size)
+            numbers = _table(output)
+            yield Cause(KIND, output.where, because, _CONTRIBUTIONS + remedy, explains, numbers)
+
+
+def _undone(case: Case, output: Output) -> float | None:
+    if output.reduced is None:
+        return case.undo(loss=True)
+    return case.undo(reductions=frozenset([output.number]))
+
+
+def _words(output: Output, size: int) -> tuple[str, str]:
+    reduced = output.reduced
+    if reduced is None or reduced.divisor is None:
+        return (
+            "It divides by a number that is made of the whole batch, so that samples do not count "
+            "as they do alone.",
+            "divide each sample's loss by its own number, and then by the number of samples.",
+        )
+    by = f"It divides by {reduced.divisor:g}"
+    if reduced.kind in (None, "sum"):
+        name = "sum" if reduced.kind else "None"
+        return (
+            f"With reduction={name!r} it is a sum: in a batch of {size} each sample counts {size} "
+            "times as much as in the mean.",
+            "use reduction='sum_over_batch_size' and a learning rate that much larger.",
+        )
+    if reduced.kind == "mean_with_sample_weight":
+        return (
+            f"{by}, the sum of the sample weights, by which a weight counts against those of the "
+            "others and cancels out for a sample alone.",
+            "use reduction='sum_over_batch_size', which divides by the number of samples.",
+        )
+    return (
+        f"{by}, the number of entries that a mask (or `ignore_class`) leaves in the whole batch; a "
+        "sample alone divides by its own.",
+        "reduce each sample's loss over its own entries in the loss function, to one number a "
+        "sample.",
+    )
+
+
+def _table(output: Output) -> dict[str, list[float]]:
+    table = {"weight": [float(each) for each in output.weights]}
+    reduced = output.reduced
+    if reduced is not None and reduced.own is not None and len(reduced.own) == len(output.weights):
+        table["own denominator"] = reduced.own
+    return table | {"weight in a mean": [1.0] * len(output.weights)}

@@ -1,0 +1,70 @@
+"""A loss that is the mean of the samples' losses but for a factor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from keras_pergrad.equivalence._cause import Cause
+from keras_pergrad.equivalence.causes._case import Case, inner, norm
+
+KIND = "loss_scale"
+
+
+def loss_scale(case: Case) -> Iterator[Cause]:
+    """The factor by which the batch's gradient is not the mean of the samples' own, if it is one."""
+    scaled = [each for each in case.outputs if each.kind == "scaled" and each.reduced is None]
+    if scaled:
+        factor, where = float(np.nanmedian(scaled[0].weights)), scaled[0].where
+    elif case.differs and case.remainder > 0.02 and not any(_is_known(o) for o in case.outputs):
+        factor, where = _parallel(case), "compute_loss"
+    else:
+        return
+    if factor is None or abs(factor - 1) < 1e-3:
+        return
+    explains = case.undo(loss=True)
+    if explains is None or (not scaled and case.remainder > 0.02):
+        return
+    because, remedy = _words(factor, case)
+    yield Cause(KIND, where, because, remedy, explains)
+
+
+def _is_known(output) -> bool:
+    return output.kind in ("tied", "weighted")
+
+
+def _parallel(case: Case) -> float | None:
+    """The batch's gradient over the mean, if one is the other times a number."""
+    batch, mean = case.reached, case.mean
+    sizes = norm(batch), norm(mean)
+    if not all(sizes):
+        return None
+    cosine = inner(batch, mean) / (sizes[0] * sizes[1])
+    return sizes[0] / sizes[1] if cosine > 1 - 100 * case.rtol else None
+
+
+def _words(factor: float, case: Case) -> tuple[str, str]:
+    """Where such a number comes from, and what to do."""
+    size = case.size
+    start = f"The batch's gradient is {factor:.4g} times the mean of the samples'"
+    if np.isclose(factor, size, rtol=1e-3):
+        return (
+            f"{start}, the number of samples: the loss is a sum over them.",
+            "Take the mean over the batch in the loss.",
+        )
+    if np.isclose(factor, 1 / size, rtol=1e-3):
+        return (
+            f"{start}, one over the number of samples: the loss is divided by it twice.",
+            "Divide by the batch once: by a mean, or by the size.",
+        )
+    replicas = case.model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1 and np.isclose(factor, replicas, rtol=1e-3):
+        return (
+            f"{start}, the number of replicas, by which Keras' own losses are divided.",
+            "Divide the loss by `distribute_strategy.num_replicas_in_sync`.",
+        )
+    return (
+        f"{start}, whatever the sample.",
+        "Let the loss be the mean of what it is for each sample alone.",
+    )

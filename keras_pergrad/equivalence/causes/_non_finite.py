@@ -1,0 +1,56 @@
+"""NaN or Inf in the gradients of some samples: which, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_pergrad.equivalence._cause import Cause
+from keras_pergrad.equivalence.causes._case import Case
+
+KIND = "non_finite"
+
+
+def non_finite(case: Case) -> Iterator[Cause]:
+    """One cause, at the first layer whose output is not finite although what it is given is."""
+    if not case.report.non_finite and all(np.isfinite(each).all() for each in case.own):
+        return
+    shown = ", ".join(map(str, case.report.non_finite_indices))
+    which = f"NaN or Inf in the gradients of sample {shown}. " if shown else ""
+    where, text = _place(case)
+    remedy = "Look at the rows, or keep the operation from its edge: a log of 0, a norm of 0."
+    yield Cause(KIND, where, which + text, remedy)
+
+
+def _place(case: Case) -> tuple[str, str]:
+    if any(not _finite(leaf) for leaf in case.run.batch.leaves):
+        return "the batch", "They are in the data already."
+    for variable, value in zip(case.run.variables, case.run.weights, strict=True):
+        if not _finite(value):
+            return variable.path, "The weight itself is not finite."
+    for call in case.calls.walk():
+        if not _finite(call.outputs) and _finite(call.arguments):
+            return call.layer.path or call.layer.name, "Its output is the first that is not finite."
+    if not _finite(case.run.y_pred):
+        return "the predictions", "The forward pass gives them."
+    if not bool(tf.math.is_finite(case.run.batch_gradient()[0])):
+        return "the loss", "All predictions are finite, and the loss is not."
+    return _of_backward_pass(case)
+
+
+def _of_backward_pass(case: Case) -> tuple[str, str]:
+    """The last weight, which the backward pass comes to first."""
+    for variable, own in reversed([*zip(case.run.variables, case.own, strict=True)]):
+        if not _finite(own):
+            text = "Predictions and loss are finite: it comes of the backward pass, here first."
+            return variable.path, text
+    return "the batch", "The batch's gradient is not finite, though every sample's is."
+
+
+def _finite(structure: Any) -> bool:
+    leaves = [leaf for leaf in keras.tree.flatten(structure) if isinstance(leaf, tf.Tensor)]
+    return all(bool(tf.reduce_all(tf.math.is_finite(e))) for e in leaves if e.dtype.is_floating)

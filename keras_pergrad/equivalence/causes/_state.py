@@ -1,0 +1,55 @@
+"""A forward pass that depends on state which it writes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_pergrad.engines import why_not_alone
+from keras_pergrad.equivalence._cause import Cause
+from keras_pergrad.equivalence.causes._case import Case
+from keras_pergrad.runs import influential_state, leaves
+
+KIND = "state"
+
+
+def state(case: Case) -> Iterator[Cause]:
+    """One cause where no sample can be run alone, or the step, run again, is another."""
+    reason = why_not_alone(case.run)
+    if reason is not None:
+        yield Cause(
+            KIND,
+            reason.split("'")[1],
+            f"No sample can be run alone: {reason}.",
+            "Read engine='jacobian', which runs the batch as it is.",
+        )
+    elif not case.report.coupling.passed and not np.allclose(*_predictions(case), rtol=1e-3):
+        yield Cause(
+            KIND,
+            case.model.name,
+            "The step, run again from the same variables, predicts something else: it depends on "
+            "what no Keras variable holds.",
+            "Keep state in `self.add_weight(trainable=False)`.",
+        )
+
+
+def written_state(case: Case) -> Iterator[Cause]:
+    """A note on the variables that a forward pass both writes and depends on."""
+    for path in influential_state(case.run):
+        because = (
+            "The forward pass depends on it and writes it, so that two passes in a row are of two "
+            "functions. Here each starts from the value before the step, and puts it back."
+        )
+        yield Cause(KIND, path, because, "Nothing is wrong.")
+
+
+def _predictions(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    pair = case.run.y_pred, case.run.again().y_pred
+    return tuple(np.concatenate([np.ravel(e) for e in _leaves(each)]) for each in pair)
+
+
+def _leaves(structure: Any) -> list[tf.Tensor]:
+    return [leaf for leaf in leaves(structure) if leaf.dtype.is_floating]

@@ -1,0 +1,82 @@
+"""How much each sample's predictions count in the batch's loss, against a batch of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_pergrad import _keras
+from keras_pergrad.runs import _parts
+from keras_pergrad.runs._attributes import attributes_kept, rows_of_attributes, tensors_held
+from keras_pergrad.runs._batch import Batch
+from keras_pergrad.runs._leaves import leaves, map_leaves, take
+
+if TYPE_CHECKING:
+    from keras_pergrad.runs._run import Run
+
+
+class Weights(NamedTuple):
+    """What the loss does with one output.
+
+    Attributes:
+        weights: `[n]`, `B` times the factor between the loss's derivative in a sample's
+            predictions and that of the loss of the sample alone; 1 in a plain mean, NaN where the
+            sample's own derivative is zero.
+        residuals: `[n]`, what such a factor leaves of that derivative, over its own size.
+    """
+
+    weights: tf.Tensor
+    residuals: tf.Tensor
+
+
+def weights_in_loss(run: Run) -> list[Weights]:
+    """The weights of the samples, by outputs. Eagerly; at the run's own predictions."""
+    batch, alone = _derivatives(run)
+    size = int(run.size)
+    return [
+        _weights(tf.cast(in_batch, tf.float64) * size, tf.cast(by_itself, tf.float64))
+        for in_batch, by_itself in zip(batch, alone, strict=True)
+    ]
+
+
+def _weights(batch: tf.Tensor, alone: tf.Tensor) -> Weights:
+    square = tf.reduce_sum(alone**2, axis=1)
+    factor = tf.math.divide_no_nan(tf.reduce_sum(batch * alone, axis=1), square)
+    left = tf.norm(batch - factor[:, None] * alone, axis=1)
+    scale = tf.maximum(tf.norm(batch, axis=1), tf.reduce_max(tf.norm(alone, axis=1)) * 1e-6)
+    weights = tf.where(square > 0, factor, tf.cast(float("nan"), tf.float64))
+    return Weights(weights, tf.math.divide_no_nan(left, scale))
+
+
+def _derivatives(run: Run) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Of the batch's loss in the predictions, and of each sample's own in its predictions."""
+    told, before, size = _parts.replay(run), tensors_held(run.model), int(run.size)
+    with attributes_kept(run.model), _parts.sandbox(run), told.of(None):
+        y_pred, terms = _parts.forward(run, run.batch, unroll=False)
+        drawn = told.drawn
+        batch = _derivative(run, run.batch, y_pred, [tf.zeros_like(term) for term in terms])
+        rows = []
+        for k in range(size):
+            index = tf.constant(k)
+
+            def one(leaf: tf.Tensor, at: tf.Tensor = index) -> tf.Tensor:
+                return take(leaf, at[None])
+
+            with attributes_kept(run.model), told.turned_to(index, drawn):
+                rows_of_attributes(run.model, before, size, one)
+                row = map_leaves(lambda leaf, one=one: _keras.cut(leaf, one), y_pred)
+                none = [tf.zeros_like(one(term) if term.shape.rank else term) for term in terms]
+                rows.append(_derivative(run, run.batch.row(index), row, none, alone=True))
+    return batch, [tf.concat(each, axis=0) for each in zip(*rows, strict=True)]
+
+
+def _derivative(run: Run, batch: Batch, y_pred: Any, terms: list, **alone: bool) -> list[tf.Tensor]:
+    """Of the loss in each output, and in the logits behind it, as `[samples, entries]`."""
+    outputs = [_keras.with_logits(leaf) for leaf in leaves(y_pred) if leaf.dtype.is_floating]
+    with tf.GradientTape() as tape:
+        tape.watch(outputs)
+        loss = _parts.loss(run, batch, y_pred, terms, **alone)
+    found = tape.gradient(loss, outputs, unconnected_gradients="zero")
+    size = int(batch.size)
+    return [tf.concat([tf.reshape(g, [size, -1]) for g in each], axis=1) for each in found]

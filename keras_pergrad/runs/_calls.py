@@ -1,0 +1,106 @@
+"""The calls of a model's layers in one run: who called whom, and each of them once more.
+
+A layer that mixes samples is found by its behaviour: it is called again with the same noise and the
+same state, on what it was called on but for some samples, and the others must not notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+
+from keras_pergrad import _keras
+from keras_pergrad.runs import _parts
+from keras_pergrad.runs._attributes import attributes_kept
+from keras_pergrad.runs._sample_by_sample import bears_samples, layers_held
+
+if TYPE_CHECKING:
+    from keras_pergrad.runs._run import Run
+
+
+@dataclass
+class Call:
+    """One call of one layer.
+
+    Attributes:
+        layer: the layer.
+        arguments: what it was called on, positional and by name.
+        outputs: what it gave back.
+        inner: the calls that it made, in their order.
+        drawn: the numbers of the random draws before it and after it.
+    """
+
+    layer: keras.Layer
+    arguments: tuple[tuple, dict]
+    outputs: Any = None
+    inner: list[Call] = field(default_factory=list)
+    drawn: tuple[int, int] = (0, 0)
+    _state: dict[int, tf.Tensor] = field(default_factory=dict)
+
+    def walk(self) -> Iterator[Call]:
+        """This call after all that it made, in the order in which they ended."""
+        for call in self.inner:
+            yield from call.walk()
+        yield self
+
+    def outermost(self, layers: set[int]) -> Iterator[Call]:
+        """Of it and all that it made, the calls of `layers`, by ids, that none of them made."""
+        if id(self.layer) in layers:
+            yield self
+            return
+        for inner in self.inner:
+            yield from inner.outermost(layers)
+
+    def again(self, run: Run, arguments: tuple, held: Iterable[keras.Layer] = ()) -> Any:
+        """What it gives back for other arguments, with the same noise and state.
+
+        Args:
+            run: the run that it belongs to.
+            arguments: in the place of its own.
+            held: layers in which each sample meets the others as they were.
+        """
+        inside = {id(layer) for layer in held}
+        recorded = [call for inner in self.inner for call in inner.outermost(inside)]
+        told = _parts.replay(run)
+        with attributes_kept(run.model), _parts.sandbox(run) as box, told.of(None):
+            with box.forgetting(self._state), told.turned_to(None, self.drawn[0]):
+                with layers_held(run, recorded, told):
+                    return self.layer(*arguments[0], **arguments[1])
+
+    def bears_samples(self, size: int) -> bool:
+        """Whether it is called on samples and gives back samples, as far as shapes tell."""
+        return all(
+            any(bears_samples(leaf, size) for leaf in keras.tree.flatten(each))
+            for each in (self.arguments, self.outputs)
+        )
+
+
+def recorded_calls(run: Run) -> Call:
+    """The forward pass, as the call of the model with all that it made. Eagerly.
+
+    Calls inside a function that TensorFlow traces are left out: their tensors are gone with it.
+    """
+    told, open_calls = _parts.replay(run), [Call(run.model, ((), {}))]
+
+    def record(layer: keras.Layer, call: Any, args: tuple, kwargs: dict) -> Any:
+        if not tf.executing_eagerly():
+            return call(*args, **kwargs)
+        here = Call(layer, (args, kwargs), _state=dict(_keras.sandbox().state_mapping))
+        begin = told.drawn
+        open_calls[-1].inner.append(here)
+        open_calls.append(here)
+        try:
+            here.outputs = call(*args, **kwargs)
+        finally:
+            open_calls.pop()
+        here.drawn = begin, told.drawn
+        return here.outputs
+
+    with attributes_kept(run.model), _parts.sandbox(run), told.of(None):
+        with _keras.calls_through(_keras.layers_of(run.model), record):
+            _parts.forward(run, run.batch, unroll=False)
+    return open_calls[0].inner[0]
