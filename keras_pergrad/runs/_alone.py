@@ -8,9 +8,10 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.runs import _parts
-from keras_pergrad.runs._attributes import attributes_kept, rows_of_attributes, tensors_held
+from keras_pergrad.runs._attributes import attributes_kept, tensors_held
 from keras_pergrad.runs._batch import Batch
-from keras_pergrad.runs._leaves import leaves, map_leaves, take
+from keras_pergrad.runs._cut import row_cut
+from keras_pergrad.runs._leaves import leaves
 
 if TYPE_CHECKING:
     from keras_pergrad.runs._run import Run
@@ -51,32 +52,26 @@ def _weights(batch: tf.Tensor, alone: tf.Tensor) -> Weights:
 
 def _derivatives(run: Run) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Of the batch's loss in the predictions, and of each sample's own in its predictions."""
-    told, before, size = _parts.replay(run), tensors_held(run.model), int(run.size)
+    told, before = _parts.replay(run), tensors_held(run.model)
     with attributes_kept(run.model), _parts.sandbox(run), told.of(None):
         y_pred, terms = _parts.forward(run, run.batch, unroll=False)
-        drawn = told.drawn
-        batch = _derivative(run, run.batch, y_pred, [tf.zeros_like(term) for term in terms])
+        batch = _derivative(run, run.batch, y_pred, [tf.zeros_like(term) for term in terms], False)
         rows = []
-        for k in range(size):
-            index = tf.constant(k)
-
-            def one(leaf: tf.Tensor, at: tf.Tensor = index) -> tf.Tensor:
-                return take(leaf, at[None])
-
-            with attributes_kept(run.model), told.turned_to(index, drawn):
-                rows_of_attributes(run.model, before, size, one)
-                row = map_leaves(lambda leaf, one=one: _keras.cut(leaf, one), y_pred)
-                none = [tf.zeros_like(one(term) if term.shape.rank else term) for term in terms]
-                rows.append(_derivative(run, run.batch.row(index), row, none, alone=True))
+        for k in range(int(run.size)):
+            with row_cut(run, k, y_pred, told, before) as row:
+                none = [tf.zeros_like(row.of(t) if t.shape.rank else t) for t in terms]
+                rows.append(_derivative(run, row.batch, row.y_pred, none, True))
     return batch, [tf.concat(each, axis=0) for each in zip(*rows, strict=True)]
 
 
-def _derivative(run: Run, batch: Batch, y_pred: Any, terms: list, **alone: bool) -> list[tf.Tensor]:
+def _derivative(
+    run: Run, batch: Batch, y_pred: Any, terms: list[tf.Tensor], alone: bool
+) -> list[tf.Tensor]:
     """Of the loss in each output, and in the logits behind it, as `[samples, entries]`."""
     outputs = [_keras.with_logits(leaf) for leaf in leaves(y_pred) if leaf.dtype.is_floating]
     with tf.GradientTape() as tape:
         tape.watch(outputs)
-        loss = _parts.loss(run, batch, y_pred, terms, **alone)
+        loss = _parts.loss(run, batch, y_pred, terms, alone=alone)
     found = tape.gradient(loss, outputs, unconnected_gradients="zero")
     size = int(batch.size)
     return [tf.concat([tf.reshape(g, [size, -1]) for g in each], axis=1) for each in found]

@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.runs import _parts
-from keras_pergrad.runs._attributes import attributes_kept, rows_of_attributes, tensors_held
-from keras_pergrad.runs._leaves import map_leaves, take
+from keras_pergrad.runs._attributes import attributes_kept, tensors_held
+from keras_pergrad.runs._cut import row_cut
 from keras_pergrad.runs._own import mean_of_own_losses
 from keras_pergrad.runs._replay import Replay
 from keras_pergrad.runs._sample_by_sample import layers_apart
@@ -65,12 +65,12 @@ def gradient_apart(run: Run, apart: Apart) -> LossAndGradients:
 
 
 def terms_apart(run: Run, layers: Iterable[keras.Layer]) -> list[tuple[keras.Layer, tf.Tensor]]:
-    """What the batch gives to `add_loss`, each with the layer that gives it, with `layers` apart."""
+    """What the batch gives to `add_loss`, and which layer gives it, with some `layers` apart."""
     told = _parts.replay(run)
-    with attributes_kept(run.model), _parts.sandbox(run), told.of(None):
-        with layers_apart(run, layers, told):
-            terms = _parts.forward(run, run.batch, unroll=False)[1]
-            return list(zip(_keras.layers_that_added(run.model), terms, strict=True))
+    box, apart = _parts.sandbox(run), layers_apart(run, layers, told)
+    with attributes_kept(run.model), box, told.of(None), apart:
+        terms = _parts.forward(run, run.batch, unroll=False)[1]
+        return list(zip(_keras.layers_that_added(run.model), terms, strict=True))
 
 
 def terms_alone(run: Run, index: int) -> list[tf.Tensor]:
@@ -99,16 +99,9 @@ def _losses_apart(
 
     A term that is one number a sample is the sample's own; one that was reduced counts as it is.
     """
-    size, begin, losses = int(run.size), told.drawn, []
-    for k in range(size):
-        index = tf.constant(k)
-
-        def one(leaf: Any, at: tf.Tensor = index) -> Any:
-            return take(leaf, at[None])
-
-        with attributes_kept(run.model), told.turned_to(index, begin):
-            rows_of_attributes(run.model, before, size, one)
-            rows = map_leaves(lambda leaf, one=one: _keras.cut(leaf, one), y_pred)
-            owned = [one(term) if term.shape.rank else term for term in terms]
-            losses.append(_parts.loss(run, run.batch.row(index), rows, owned, alone=True))
-    return tf.add_n(losses) / tf.cast(size, losses[0].dtype)
+    losses = []
+    for k in range(int(run.size)):
+        with row_cut(run, k, y_pred, told, before) as row:
+            owned = [row.of(term) if term.shape.rank else term for term in terms]
+            losses.append(_parts.loss(run, row.batch, row.y_pred, owned, alone=True))
+    return tf.add_n(losses) / tf.cast(len(losses), losses[0].dtype)

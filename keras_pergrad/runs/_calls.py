@@ -66,10 +66,10 @@ class Call:
         inside = {id(layer) for layer in held}
         recorded = [call for inner in self.inner for call in inner.outermost(inside)]
         told = _parts.replay(run)
-        with attributes_kept(run.model), _parts.sandbox(run) as box, told.of(None):
-            with box.forgetting(self._state), told.turned_to(None, self.drawn[0]):
-                with layers_held(run, recorded, told):
-                    return self.layer(*arguments[0], **arguments[1])
+        box, noise = _parts.sandbox(run), told.turned_to(None, self.drawn[0])
+        state, hold = box.forgetting(self._state), layers_held(run, recorded, told)
+        with attributes_kept(run.model), box, state, told.of(None), noise, hold:
+            return self.layer(*arguments[0], **arguments[1])
 
     def bears_samples(self, size: int) -> bool:
         """Whether it is called on samples and gives back samples, as far as shapes tell."""
@@ -100,7 +100,7 @@ def recorded_calls(run: Run) -> Call:
         here.drawn = begin, told.drawn
         return here.outputs
 
-    with attributes_kept(run.model), _parts.sandbox(run), told.of(None):
-        with _keras.calls_through(_keras.layers_of(run.model), record):
-            _parts.forward(run, run.batch, unroll=False)
+    recording = _keras.calls_through(_keras.layers_of(run.model), record)
+    with attributes_kept(run.model), _parts.sandbox(run), told.of(None), recording:
+        _parts.forward(run, run.batch, unroll=False)
     return open_calls[0].inner[0]

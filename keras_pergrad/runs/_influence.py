@@ -31,11 +31,10 @@ def influential_state(run: Run) -> list[str]:
 
 def _predicted(run: Run, state: State) -> tuple[Any, State]:
     """The predictions from some other values of variables, and all values after it."""
-    told = _parts.replay(run)
-    with attributes_kept(run.model), _parts.sandbox(run) as box, told.of(None):
-        with box.forgetting(state):
-            y_pred, _ = _parts.forward(run, run.batch, unroll=False)
-            return y_pred, dict(box.state_mapping)
+    box, told = _parts.sandbox(run), _parts.replay(run)
+    with attributes_kept(run.model), box, box.forgetting(state), told.of(None):
+        y_pred, _ = _parts.forward(run, run.batch, unroll=False)
+        return y_pred, dict(box.state_mapping)
 
 
 def _moves(run: Run, before: Any, state: State) -> bool:

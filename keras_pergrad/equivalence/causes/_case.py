@@ -160,7 +160,7 @@ class Case:
         reductions: frozenset[int] = frozenset(),
         loss: bool = False,
     ) -> float | None:
-        """Undoes something more (see `Apart`); answers the part of the difference that goes with it.
+        """Undoes something more (see `Apart`); answers which part of the difference goes with it.
 
         The parts of several things add up to 1 with what remains: each is its projection on the
         difference, over the square of that. None where it cannot be undone.

@@ -8,13 +8,15 @@ import numpy as np
 
 from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence.causes._case import Case, inner, norm
+from keras_pergrad.equivalence.causes._outputs import Output
 
 KIND = "loss_scale"
 
 
 def loss_scale(case: Case) -> Iterator[Cause]:
-    """The factor by which the batch's gradient is not the mean of the samples' own, if it is one."""
+    """The factor between the batch's gradient and the mean of the samples' own, if it is one."""
     scaled = [each for each in case.outputs if each.kind == "scaled" and each.reduced is None]
+    factor: float | None
     if scaled:
         factor, where = float(np.nanmedian(scaled[0].weights)), scaled[0].where
     elif case.differs and case.remainder > 0.02 and not any(_is_known(o) for o in case.outputs):
@@ -30,7 +32,7 @@ def loss_scale(case: Case) -> Iterator[Cause]:
     yield Cause(KIND, where, because, remedy, explains)
 
 
-def _is_known(output) -> bool:
+def _is_known(output: Output) -> bool:
     return output.kind in ("tied", "weighted")
 
 

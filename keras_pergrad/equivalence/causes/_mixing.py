@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,9 @@ def movement(run: Run, call: Call, held: Iterable[keras.Layer] = ()) -> float:
     before, worst = call.again(run, call.arguments, held), 0.0
     for half in halvings(size, 0):
         for which in (half, ~half):
-            changed = map_leaves(lambda leaf, w=which: _changed(leaf, w, size), call.arguments)
+            changed = map_leaves(
+                functools.partial(_changed, which=which, size=size), call.arguments
+            )
             after = call.again(run, changed, held)
             worst = max(worst, _moved(before, after, ~which, size))
     return worst

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_pergrad.engines import why_not_alone
 from keras_pergrad.equivalence._cause import Cause
@@ -47,9 +46,9 @@ def written_state(case: Case) -> Iterator[Cause]:
 
 
 def _predictions(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    pair = case.run.y_pred, case.run.again().y_pred
-    return tuple(np.concatenate([np.ravel(e) for e in _leaves(each)]) for each in pair)
+    return _flat(case.run.y_pred), _flat(case.run.again().y_pred)
 
 
-def _leaves(structure: Any) -> list[tf.Tensor]:
-    return [leaf for leaf in leaves(structure) if leaf.dtype.is_floating]
+def _flat(structure: Any) -> np.ndarray:
+    floats = [leaf for leaf in leaves(structure) if leaf.dtype.is_floating]
+    return np.concatenate([np.ravel(each) for each in floats])
