@@ -5,8 +5,10 @@ from keras_pergrad.engines import per_sample_gradients
 from keras_pergrad.equivalence import (
     Cause,
     EquivalenceReport,
+    Explanation,
     assert_equivalent,
     check_equivalence,
+    explain,
 )
 from keras_pergrad.errors import (
     BackendError,
@@ -29,6 +31,7 @@ from keras_pergrad.models import (
     PerSample,
     attach,
     detach,
+    replace_batch_norm,
 )
 
 __version__ = "0.1.0"
@@ -42,6 +45,7 @@ __all__ = [
     "EquivalenceError",
     "EquivalenceReport",
     "EquivalenceWarning",
+    "Explanation",
     "PerGradError",
     "PerGradMixin",
     "PerGradModel",
@@ -56,5 +60,7 @@ __all__ = [
     "attach",
     "check_equivalence",
     "detach",
+    "explain",
     "per_sample_gradients",
+    "replace_batch_norm",
 ]

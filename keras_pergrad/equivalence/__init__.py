@@ -3,6 +3,7 @@
 from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence._check import assert_equivalent, check_equivalence, explained
 from keras_pergrad.equivalence._evidence import Evidence, gather_evidence
+from keras_pergrad.equivalence._explain import Explanation, explain
 from keras_pergrad.equivalence._judge import Subject, judge
 from keras_pergrad.equivalence._once import Request, subject_of
 from keras_pergrad.equivalence._probe import Coupling
@@ -17,6 +18,7 @@ __all__ = [
     "Coupling",
     "EquivalenceReport",
     "Evidence",
+    "Explanation",
     "Finding",
     "Request",
     "Subject",
@@ -26,6 +28,7 @@ __all__ = [
     "badness",
     "check_equivalence",
     "expect_rtol",
+    "explain",
     "explained",
     "gather_evidence",
     "judge",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from typing import Any
 
@@ -18,6 +19,7 @@ from keras_pergrad.engines import (
 )
 from keras_pergrad.equivalence._once import Request, as_in_training, check_once
 from keras_pergrad.equivalence._report import EquivalenceReport
+from keras_pergrad.equivalence._saved import save_reproduction
 from keras_pergrad.equivalence._tie_breaker import with_tie_broken
 from keras_pergrad.equivalence._tolerance import Tolerance, expect_rtol
 from keras_pergrad.equivalence.causes import Case, batch_statistics, with_causes
@@ -84,7 +86,9 @@ def explained(
         return report
     if request is None:
         return dataclasses.replace(report, causes=batch_statistics(model, report))
-    return with_causes(report, Case.of(request, report))
+    report = with_causes(report, Case.of(request, report))
+    reproduction = functools.partial(save_reproduction, request)
+    return dataclasses.replace(report, reproduction=reproduction)
 
 
 def assert_equivalent(

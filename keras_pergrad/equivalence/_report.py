@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from keras_pergrad._text import render
 from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence._tolerance import Tolerance
+from keras_pergrad.errors import PerGradError
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,14 @@ class VariableRow:
     passed: bool
 
 
+def _nothing_kept(path: Any, report: dict[str, Any]) -> None:
+    raise PerGradError(
+        "This report has no batch to be reproduced from: only one of a check that failed has, made "
+        "by `check_equivalence`, or by `fit` on one replica and without XLA. "
+        f"Received: path={path!r}."
+    )
+
+
 @dataclass(frozen=True)
 class EquivalenceReport:
     """Whether the mean of the samples' own gradients is the batch gradient, with the evidence.
@@ -85,6 +95,7 @@ class EquivalenceReport:
         explained_on: how many samples the causes were looked for in.
         unconnected: path → reason of the weights that no gradient reaches.
         remarks: what else was noticed.
+        reproduction: what `save` calls with the path and the report as a dict.
         step: the training step, for a check made in `fit`, else None.
     """
 
@@ -108,6 +119,9 @@ class EquivalenceReport:
     step: int | None = None
     unconnected: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    reproduction: Callable[[Any, dict[str, Any]], None] = field(
+        default=_nothing_kept, repr=False, compare=False
+    )
 
     @property
     def is_near(self) -> bool:
@@ -122,9 +136,21 @@ class EquivalenceReport:
         near |= failed_rows and self.mean.error < 1e-2
         return self.non_finite == 0 and (near or (not self.equivalent and self.coupling.passed))
 
+    def save(self, path: Any) -> None:
+        """Writes a zip file that reproduces a check that failed: model, batch, report, a script.
+
+        Raises:
+            PerGradError: the report is of no batch that was kept (it passed, or was made on
+                replicas or under XLA), or Keras cannot save the model.
+        """
+        self.reproduction(path, self.to_dict())
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain numbers, strings, lists and dicts, as JSON holds them."""
-        return dataclasses.asdict(self)
+        plain = dataclasses.replace(self, reproduction=_nothing_kept)
+        found = dataclasses.asdict(plain)
+        del found["reproduction"]
+        return found
 
     def __str__(self) -> str:
         return render(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 def layers_apart(run: Run, layers: Iterable[keras.Layer], told: Replay) -> Any:
     """Inside, `layers` are called sample by sample."""
 
+    layers = list(layers)
+    if not layers:  # also while a graph is traced, of an unknown number of samples
+        return contextlib.nullcontext()
     size = int(run.size)
 
     def one(index: int, call: Any, args: tuple, kwargs: dict, begin: int) -> Any:

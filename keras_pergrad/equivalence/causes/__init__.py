@@ -14,7 +14,7 @@ from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence.causes._batch_term import batch_term
 from keras_pergrad.equivalence.causes._broadcast import broadcast
-from keras_pergrad.equivalence.causes._case import Case
+from keras_pergrad.equivalence.causes._case import Case, minus, norm
 from keras_pergrad.equivalence.causes._loss_interaction import loss_interaction
 from keras_pergrad.equivalence.causes._loss_normalization import loss_normalization
 from keras_pergrad.equivalence.causes._loss_scale import loss_scale
@@ -93,6 +93,8 @@ __all__ = [
     "Case",
     "batch_statistics",
     "layers_with_batch_statistics",
+    "minus",
+    "norm",
     "notes_of",
     "with_causes",
 ]
