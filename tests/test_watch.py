@@ -69,7 +69,7 @@ def test_a_failed_report_has_its_causes_also_when_it_was_raised():
     with pytest.raises(pg.EquivalenceError) as caught:
         model.fit(floats(4, 3, seed=1), floats(4, 2, seed=2), verbose=0)
     assert model.equivalence_report is caught.value.report
-    assert [cause.kind for cause in caught.value.report.causes] == ["batch_normalization"]
+    assert [cause.kind for cause in caught.value.report.causes] == ["sample_interaction"]
 
 
 def test_a_batch_without_rows_in_fit_is_passed_over():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from keras_pergrad.equivalence import layers_with_batch_statistics
@@ -34,8 +36,15 @@ def replace_batch_norm(model: keras.Model, groups: int | None = None) -> keras.M
             return _group_normalization(layer, groups)
         return layer.__class__.from_config(layer.get_config())
 
+    def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(layer, keras.layers.GroupNormalization):
+            kwargs = {key: kwargs[key] for key in kwargs if key not in ("mask", "training")}
+        return layer(*args, **kwargs)
+
     try:
-        copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
+        copy = keras.models.clone_model(
+            model, clone_function=clone, call_function=call, recursive=True
+        )
     except ValueError as error:
         raise _not_exchanged(model, str(error).splitlines()[0]) from error
     left = [layer.path for layer in layers_with_batch_statistics(copy)]

@@ -1,6 +1,7 @@
 """The figures of the scoreboard, one small function each."""
 
 from tests.figures._figure import Figure
+from tests.figures.causes import causes_named
 from tests.figures.comparisons import layer_comparisons, random_architectures
 from tests.figures.faults import faults_told
 from tests.figures.layers import layer_configurations, random_layers
@@ -14,6 +15,7 @@ FIGURES = {
     "R2": layer_configurations,
     "R3": random_architectures,
     "R4": power_of_the_check,
+    "R5": causes_named,
     "R6": observer_effect,
     "R7": faults_told,
     "R8": random_layers,

@@ -47,18 +47,18 @@ _NOTES: tuple[Find, ...] = (own_train_step, batch_term, unconnected, replayed_no
 
 def with_causes(report: EquivalenceReport, case: Case) -> EquivalenceReport:
     """The report of a check that failed, with why."""
-    causes, remarks, looked = _look_for(_FIRST, case)
+    causes, remarks, looked = _first_found(case)
     if not causes:
         causes, more, others = _look_for(_CAUSES, case)
-        remarks, looked = remarks + more, looked + others
-    causes += unexplained(case, causes, looked)
+        causes += unexplained(case, causes, looked + others)
+        remarks += more
     notes, more = notes_of(case)
     return dataclasses.replace(
         report,
         causes=causes,
         notes=notes,
         remarks=[*report.remarks, *remarks, *more],
-        remainder=case.remainder if case.alone else None,
+        remainder=case.remainder if case.alone and case.differs else None,
         explained_on=case.size,
     )
 
@@ -66,6 +66,18 @@ def with_causes(report: EquivalenceReport, case: Case) -> EquivalenceReport:
 def notes_of(case: Case) -> tuple[list[Cause], list[str]]:
     """What is no error and good to know; and remarks on what could not be looked for."""
     return _look_for(_NOTES, case)[:2]
+
+
+def _first_found(case: Case) -> tuple[list[Cause], list[str], list[str]]:
+    """The first of those beside which no other can be looked for."""
+    remarks: list[str] = []
+    looked: list[str] = []
+    for find in _FIRST:
+        causes, more, others = _look_for((find,), case)
+        remarks, looked = remarks + more, looked + others
+        if causes:
+            return causes, remarks, looked
+    return [], remarks, looked
 
 
 def _look_for(group: tuple[Find, ...], case: Case) -> tuple[list[Cause], list[str], list[str]]:

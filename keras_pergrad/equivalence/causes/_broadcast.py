@@ -43,7 +43,7 @@ def broadcast(case: Case) -> Iterator[Cause]:
 def _only_this_size(case: Case, error: ValueError) -> Iterator[Cause]:
     """Shapes that fit each other only because two sizes are equal by chance."""
     said = re.search(r"Dimensions must be equal[^{]*|Incompatible shapes[^{]*", str(error))
-    tied = [output.where for output in case.outputs if output.kind == "tied"]
+    tied = [output.where for output in case.outputs if output.kind != "plain"]
     if said and tied:
         explains = case.undo(loss=True)
         case.blamed.add(tied[0])

@@ -29,7 +29,7 @@ def loss_interaction(case: Case) -> Iterator[Cause]:
             yield Cause(KIND, output.where, _BECAUSE, _remedy(case, output), explains)
     for term in case.terms:
         if term.kind == "other":
-            yield Cause(KIND, term.where, _TERM, _REMEDY)
+            yield Cause(KIND, term.where, _TERM, _REMEDY, case.leave_out(term))
 
 
 _BECAUSE = (

@@ -24,7 +24,7 @@ def precision(case: Case) -> Iterator[Cause]:
             f"The difference of {seen:.2g} is what rounding makes in {usual.dtype}, where up to "
             f"{usual.rtol:.0e} is expected; {report.tolerance.rtol:.0e} was asked for.",
             "Ask for no less than that, or set the dtype to float64.",
-            1.0,
+            case.leave_nothing(),
         )
     elif usual.dtype != "float64" and case.differs and case.remainder > 0.02:
         yield from _vanishing(case, usual, seen)
@@ -51,5 +51,5 @@ def _vanishing(case: Case, usual: Tolerance, seen: float) -> Iterator[Cause]:
         "Compile with a keras.optimizers.LossScaleOptimizer."
         if scaled
         else "Set the dtype to float64, or rescale the loss.",
-        1.0,
+        case.leave_nothing(),
     )

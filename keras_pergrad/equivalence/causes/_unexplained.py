@@ -15,7 +15,7 @@ ENOUGH = (
 
 def unexplained(case: Case, found: list[Cause], ruled_out: list[str]) -> Iterator[Cause]:
     """One cause where none was found, or those found leave something."""
-    if found and case.remainder <= ENOUGH:
+    if found and (not case.differs or case.remainder <= ENOUGH):
         return
     remedy = (
         "`report.save(path)` writes a file that reproduces it; please open an issue with it. "
