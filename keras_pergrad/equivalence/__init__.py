@@ -3,7 +3,7 @@
 from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence._check import assert_equivalent, check_equivalence, explained
 from keras_pergrad.equivalence._evidence import Evidence, gather_evidence
-from keras_pergrad.equivalence._explain import Explanation, explain
+from keras_pergrad.equivalence._explain import Definition, Explanation, explain
 from keras_pergrad.equivalence._judge import Subject, judge
 from keras_pergrad.equivalence._once import Request, subject_of
 from keras_pergrad.equivalence._probe import Coupling
@@ -16,6 +16,7 @@ from keras_pergrad.equivalence.causes import layers_with_batch_statistics
 __all__ = [
     "Cause",
     "Coupling",
+    "Definition",
     "EquivalenceReport",
     "Evidence",
     "Explanation",

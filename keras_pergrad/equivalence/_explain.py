@@ -80,7 +80,7 @@ class Explanation:
 
     def _weights(self) -> Table:
         names = ("loss", "least", "median", "most")
-        table = Table(*names, title="The weight of a sample (1 in a mean)", box=box.SIMPLE_HEAD)
+        table = Table(*names, title="Weights, 1 in a mean", box=box.SIMPLE_HEAD)
         for name, weights in self.weights.items():
             known = [each for each in weights if np.isfinite(each)]
             numbers = (min(known), float(np.median(known)), max(known)) if known else ()

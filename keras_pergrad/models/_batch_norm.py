@@ -31,20 +31,8 @@ def replace_batch_norm(model: keras.Model, groups: int | None = None) -> keras.M
             in a subclass of the user's own.
     """
 
-    def clone(layer: keras.Layer) -> keras.Layer:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            return _group_normalization(layer, groups)
-        return layer.__class__.from_config(layer.get_config())
-
-    def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(layer, keras.layers.GroupNormalization):
-            kwargs = {key: kwargs[key] for key in kwargs if key not in ("mask", "training")}
-        return layer(*args, **kwargs)
-
     try:
-        copy = keras.models.clone_model(
-            model, clone_function=clone, call_function=call, recursive=True
-        )
+        copy = _cloned(model, groups)
     except ValueError as error:
         raise _not_exchanged(model, str(error).splitlines()[0]) from error
     left = [layer.path for layer in layers_with_batch_statistics(copy)]
@@ -54,6 +42,26 @@ def replace_batch_norm(model: keras.Model, groups: int | None = None) -> keras.M
     if model.compiled:
         copy.compile_from_config(model.get_compile_config())
     return copy
+
+
+def _cloned(model: keras.Model, groups: int | None) -> keras.Model:
+    """The model with other weights, and the layers exchanged, those of nested models too."""
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return _group_normalization(layer, groups)
+        if isinstance(layer, keras.Model):
+            return _cloned(layer, groups)
+        return layer.__class__.from_config(layer.get_config())
+
+    def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(layer, keras.layers.GroupNormalization):
+            kwargs = {key: kwargs[key] for key in kwargs if key not in ("mask", "training")}
+        return layer(*args, **kwargs)
+
+    if isinstance(model, keras.Sequential):
+        return keras.models.clone_model(model, clone_function=clone)
+    return keras.models.clone_model(model, clone_function=clone, call_function=call)
 
 
 def _group_normalization(

@@ -12,6 +12,7 @@ from keras_pergrad import _keras
 from keras_pergrad.engines import get_engine, refusing
 from keras_pergrad.equivalence import EquivalenceReport
 from keras_pergrad.errors import PerGradError
+from keras_pergrad.models._frozen import as_asked, expect_allowed
 from keras_pergrad.models._settings import PerSample
 from keras_pergrad.models._train_step import measured_train_step
 from keras_pergrad.models._watch import Watch
@@ -56,7 +57,8 @@ class Measurement:
         if not model.built:
             _build(model, data)
         _keras.build_for_training(model, keras.utils.unpack_x_y_sample_weight(data)[0])
-        with _keras.graphs_freed_with(model):
+        expect_allowed(model, self.settings)
+        with _keras.graphs_freed_with(model), as_asked(model, self.settings):
             return measured_train_step(model, data, self.settings, self.begin(model))
 
     def train_function(self, model: keras.Model, function: Callable) -> Callable:
@@ -80,7 +82,8 @@ class Measurement:
 
     def _after_step(self, model: keras.Model) -> None:
         for watch in self._watches.values():
-            report = watch.look(model)
+            with as_asked(model, self.settings):
+                report = watch.look(model)
             self.report = report or self.report
             watch.act(report)
 

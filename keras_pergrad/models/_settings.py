@@ -13,6 +13,7 @@ from keras_pergrad.equivalence import expect_rtol
 from keras_pergrad.errors import PerGradError
 
 OnFailure = Literal["raise", "warn", "record"]
+BatchNorm = Literal["share", "frozen", "error"]
 
 
 @keras.saving.register_keras_serializable("keras_pergrad")
@@ -68,6 +69,11 @@ class PerSample:
             mean of the sample gradients, plus the batch term. With `check="off"` that mean is
             verified in every step, and a step in which it is not the batch gradient fails.
         memory_budget: bytes that one chunk of samples may need.
+        batch_norm: what a training step does with BatchNormalization layers that are not frozen.
+            `"share"`: they use the statistics of the batch, as Keras trains them, so that sample
+            gradients are shares and a check fails with that cause; `"frozen"`: they use their
+            moving statistics and leave them as they are, in training, too, so that sample gradients
+            are exact; `"error"`: the model is refused.
     """
 
     engine: str = "auto"
@@ -75,8 +81,14 @@ class PerSample:
     on_failure: OnFailure = "raise"
     aggregator: str | None = None
     memory_budget: int = DEFAULT_MEMORY_BUDGET
+    batch_norm: BatchNorm = "share"
 
     def __post_init__(self):
+        if self.batch_norm not in ("share", "frozen", "error"):
+            raise PerGradError(
+                "`batch_norm` is 'share', 'frozen' or 'error'. "
+                f"Received: batch_norm={self.batch_norm!r}."
+            )
         get_engine(self.engine)
         get_aggregator(self.aggregator)
         expect_memory_budget(self.memory_budget)

@@ -117,7 +117,8 @@ def _aggregate(run: Run, gradients: list, settings: PerSample, watch: Watch) -> 
         return gradients
     engine = get_engine(settings.engine)
     unchecked = watch.off or watch.check.on_failure == "record"
-    if engine.definition == "isolated" and unchecked:
+    frozen = settings.batch_norm == "frozen"
+    if engine.definition == "isolated" and unchecked and not frozen:
         _warn_of_batch_statistics(run, engine.name)
     known = tf.constant(True)
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_pergrad.engines import one_by_one, why_not_alone
 from keras_pergrad.equivalence._once import Request, as_in_training
 from keras_pergrad.equivalence._report import EquivalenceReport
+from keras_pergrad.equivalence._tolerance import Tolerance
 from keras_pergrad.equivalence.causes._mixing import Mixing, find_mixing
 from keras_pergrad.equivalence.causes._outputs import Output, find_outputs
 from keras_pergrad.equivalence.causes._terms import Term, find_terms
@@ -89,8 +90,9 @@ class Case:
 
     @property
     def rtol(self) -> float:
-        """The relative tolerance of the check."""
-        return self.report.tolerance.rtol
+        """The largest relative error that rounding explains, whatever was asked for."""
+        tolerance = self.report.tolerance
+        return max(tolerance.rtol, Tolerance.of(tolerance.dtype).rtol)
 
     @property
     def alone(self) -> bool:
