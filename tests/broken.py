@@ -293,6 +293,11 @@ BROKEN: dict[str, Broken] = {
         numbers(5),
         ((SCALE, "compute_loss"),),
     ),
+    "a part summed by hand beside a mean": Broken(
+        own_loss(lambda y, p: ops.mean((y - p) ** 2) + 0.1 * ops.sum(ops.abs(p) ** 3)),
+        numbers(5),
+        ((NORMAL, "compute_loss"),),
+    ),
     "vector given to add_loss": Broken(
         penalized(lambda x: ops.sum(x**2, axis=1)), numbers(5), ((ADDED, "penalty"),)
     ),

@@ -248,3 +248,56 @@ def test_fit_names_causes_once_and_says_when():
     assert [cause.kind for cause in report.causes] == ["sample_interaction"]
     assert report.causes[0].explains == pytest.approx(1.0, abs=1e-3)
     assert "The causes were looked for at training step 0." in report.remarks
+
+
+def test_gradients_that_underflow_are_noted_though_their_means_agree():
+    keras.config.set_dtype_policy("mixed_float16")
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(4), layers.Dense(2)])
+    model.compile("sgd", "mse", loss_weights=1e-7, auto_scale_loss=False)
+    x, y, _ = numbers(5)()
+    report = pg.check_equivalence(model, x, y)
+    assert report.equivalent and report.causes == []
+    assert [(note.kind, note.where) for note in report.notes] == [("precision", "float16")]
+    model.compile("sgd", "mse", auto_scale_loss=False)
+    assert pg.check_equivalence(model, x, y).notes == []
+
+
+def test_rows_that_are_alike_beside_each_other_hide_nothing():
+    """A part of the batch is looked at, chosen by chance: its first rows may all be one."""
+    broken = BROKEN["batch normalization"]
+    model = broken.build()
+    nudge(model)
+    x, y, _ = (None if each is None else np.repeat(each, 50, axis=0) for each in broken.batch())
+    [cause] = pg.check_equivalence(model, x, y).causes
+    assert cause.kind == "sample_interaction"
+
+
+def test_a_model_without_weights_is_built_from_the_batch():
+    model = keras.Sequential([layers.Dense(4), layers.BatchNormalization(), layers.Dense(2)])
+    model.compile("sgd", "mse")
+    x, y, _ = numbers(5)()
+    report = pg.check_equivalence(model, x, y)
+    assert [cause.kind for cause in report.causes] == ["sample_interaction"]
+    assert model.input_shape == (None, 5)
+
+
+def test_causes_of_several_losses_under_xla():
+    broken = BROKEN["one of two outputs is summed"]
+    model = broken.build()
+    model.compile("sgd", model.loss, jit_compile=True)
+    nudge(model)
+    [cause] = pg.check_equivalence(model, *broken.batch()).causes
+    assert cause.where.startswith("right")
+
+
+def test_a_batch_of_a_dataset():
+    import tensorflow as tf
+
+    broken = BROKEN["mask"]
+    model = broken.build()
+    nudge(model)
+    x, y, _ = broken.batch()
+    batch = next(iter(tf.data.Dataset.from_tensor_slices((x, y)).batch(8)))
+    assert [cause.kind for cause in pg.check_equivalence(model, *batch).causes] == [
+        "loss_normalization"
+    ]

@@ -22,9 +22,9 @@ from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._saved import save_reproduction
 from keras_pergrad.equivalence._tie_breaker import with_tie_broken
 from keras_pergrad.equivalence._tolerance import Tolerance, expect_rtol
-from keras_pergrad.equivalence.causes import Case, batch_statistics, with_causes
+from keras_pergrad.equivalence.causes import Case, batch_statistics, rounded, with_causes
 from keras_pergrad.errors import DataError, EquivalenceError, PerGradError, SeparationError
-from keras_pergrad.runs import Batch
+from keras_pergrad.runs import Batch, build_if_unbuilt
 
 _turns = itertools.count()  # each check by hand asks other samples, the same in every process
 
@@ -47,7 +47,7 @@ def check_equivalence(
     are. The model is left as it was: weights, statistics, seeds, metrics and `model.losses`.
 
     Args:
-        model: any built and compiled Keras model.
+        model: any compiled Keras model; one without weights yet is built from the batch.
         x, y, sample_weight: one batch, as `fit` takes it; every leaf `[B, ...]`.
         engine: the engine whose gradients are judged.
         rtol: the relative tolerance; by default that of the coarsest dtype computed in.
@@ -67,6 +67,7 @@ def check_equivalence(
     expect_memory_budget(memory_budget)
     expect_rtol(rtol)
     batch = Batch.of(x, y, sample_weight)
+    build_if_unbuilt(model, batch)
     if batch.size == 0:
         raise DataError("An empty batch has no gradient to compare. Received: a batch of size 0.")
     request = Request(model, batch, get_engine(engine), rtol, memory_budget, next(_turns))
@@ -83,7 +84,8 @@ def explained(
 ) -> EquivalenceReport:
     """A report that failed, with its causes: from its batch, or without it as far as they show."""
     if report.equivalent:
-        return report
+        notes = [] if request is None else [*rounded(report, request)]
+        return dataclasses.replace(report, notes=notes)
     if request is None:
         return dataclasses.replace(report, causes=batch_statistics(model, report))
     report = with_causes(report, Case.of(request, report))

@@ -97,7 +97,7 @@ def explain(model: keras.Model, x: Any, y: Any = None, sample_weight: Any = None
     random, what is state, and which terms belong to no sample. The model is left as it was.
 
     Args:
-        model: any built and compiled Keras model.
+        model: any compiled Keras model; one without weights yet is built from the batch.
         x, y, sample_weight: one batch, as `fit` takes it; every leaf `[B, ...]`.
 
     Raises:
@@ -109,6 +109,7 @@ def explain(model: keras.Model, x: Any, y: Any = None, sample_weight: Any = None
     case = Case.of(request, report)
     if report.equivalent:
         notes, remarks = notes_of(case)
+        notes = [*report.notes, *notes]
         remarks = [*report.remarks, *remarks]
         report = dataclasses.replace(report, notes=notes, remarks=remarks, explained_on=case.size)
     weights = {output.where: [float(w) for w in output.weights] for output in case.outputs}

@@ -59,13 +59,13 @@ def _changing(run: Run, plain: Outcome, which: tf.Tensor) -> tuple[tf.Tensor, tf
 
     Keras' own losses are asked at predictions that moved, so that only they are judged.
     """
-    outcome = run.again(_changed(run.batch, which))
+    outcome = run.again(changed(run.batch, which))
     loss = outcome.loss if run.is_opaque else run.loss_at(_moved(plain.y_pred, which))
     moved = _movement(plain.y_pred, outcome.y_pred, ~which)
     return moved, tf.cast(loss, tf.float64)
 
 
-def _changed(batch: Batch, which: tf.Tensor) -> Batch:
+def changed(batch: Batch, which: tf.Tensor) -> Batch:
     """The batch with the rows `which [B]` replaced by their neighbours, labels and all."""
     if not batch.is_dense:
         return batch

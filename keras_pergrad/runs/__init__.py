@@ -13,7 +13,7 @@ from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._recurrent import recurrent_layers
 from keras_pergrad.runs._run import Run
 from keras_pergrad.runs._sample_by_sample import bears_samples
-from keras_pergrad.runs._start import prepare, start
+from keras_pergrad.runs._start import build_if_unbuilt, prepare, start
 from keras_pergrad.runs._state import state_restored, trained_variables
 from keras_pergrad.runs._terms import loss_of_keras, overrides_compute_loss
 from keras_pergrad.runs._traced import Traced
@@ -32,6 +32,7 @@ __all__ = [
     "Traced",
     "Weights",
     "bears_samples",
+    "build_if_unbuilt",
     "coarsest",
     "dtypes_of",
     "heard_reductions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import keras
@@ -69,6 +70,14 @@ def start(
             summed(_keras.compute_loss(model, *data, training), batch.size)
             expect_the_same_terms(run)
     return run
+
+
+def build_if_unbuilt(model: Any, batch: Batch) -> None:
+    """Builds a model without weights from the shapes of samples, as `fit` does; if Keras can."""
+    if isinstance(model, keras.Model) and not model.built and model.compiled:
+        any_size = batch.map(lambda e: keras.KerasTensor((None, *e.shape[1:]), e.dtype.name))
+        with contextlib.suppress(RuntimeError, ValueError):  # `prepare` says what to do
+            _keras.build_for(model, any_size.x, any_size.y, any_size.sample_weight)
 
 
 def prepare(model: Any, batch: Batch) -> None:

@@ -16,11 +16,11 @@ from keras_pergrad.equivalence.causes._batch_term import batch_term
 from keras_pergrad.equivalence.causes._broadcast import broadcast
 from keras_pergrad.equivalence.causes._case import Case, minus, norm
 from keras_pergrad.equivalence.causes._loss_interaction import loss_interaction
-from keras_pergrad.equivalence.causes._loss_normalization import loss_normalization
+from keras_pergrad.equivalence.causes._loss_normalization import loss_normalization, uneven_parts
 from keras_pergrad.equivalence.causes._loss_scale import loss_scale
 from keras_pergrad.equivalence.causes._non_finite import non_finite
 from keras_pergrad.equivalence.causes._own_train_step import own_train_step
-from keras_pergrad.equivalence.causes._precision import precision
+from keras_pergrad.equivalence.causes._precision import precision, rounded
 from keras_pergrad.equivalence.causes._randomness import randomness, replayed_noise
 from keras_pergrad.equivalence.causes._sample_interaction import sample_interaction
 from keras_pergrad.equivalence.causes._state import state, written_state
@@ -41,6 +41,7 @@ _CAUSES: tuple[Find, ...] = (
     loss_interaction,
     loss_scale,
     precision,
+    uneven_parts,
 )
 _NOTES: tuple[Find, ...] = (own_train_step, batch_term, unconnected, replayed_noise, written_state)
 
@@ -108,5 +109,6 @@ __all__ = [
     "minus",
     "norm",
     "notes_of",
+    "rounded",
     "with_causes",
 ]

@@ -10,7 +10,9 @@ import keras
 import tensorflow as tf
 
 from keras_pergrad.engines import one_by_one, why_not_alone
+from keras_pergrad.equivalence._chance import halvings, pick
 from keras_pergrad.equivalence._once import Request, as_in_training
+from keras_pergrad.equivalence._probe import changed
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._tolerance import Tolerance
 from keras_pergrad.equivalence.causes._mixing import Mixing, find_mixing
@@ -66,9 +68,9 @@ class Case:
 
     @classmethod
     def _on(cls, request: Request, report: EquivalenceReport, count: int) -> Case:
-        batch = request.batch
-        if count < int(batch.size):
-            batch = batch.rows(tf.range(count))
+        batch, size = request.batch, int(request.batch.size)
+        if count < size:  # neighbours may be alike
+            batch = batch.rows(tf.sort(pick(size, count, request.turn)))
         return cls.made_of(request, report, batch)
 
     @classmethod
@@ -206,6 +208,17 @@ class Case:
         """A gradient's projection on the difference, over the square of that."""
         whole = norm(self.difference) ** 2
         return inner(gradient, self.difference) / whole if self.differs else None
+
+    @property
+    def ties_in_loss(self) -> bool:
+        """Whether the loss ties samples, those layers apart that do: a mixed second difference."""
+        layers, half = [each.layer for each in self.mixing], halvings(self.size, 0)[0]
+        here, one, other, both = (
+            float(self.run.again(changed(self.run.batch, which), layers).loss)
+            for which in (half & ~half, half, ~half, half | ~half)
+        )
+        scale = max(map(abs, (here, one, other, both)))
+        return abs(here - one - other + both) > 100 * self.rtol * scale
 
     @property
     def reached(self) -> Gradient:

@@ -7,8 +7,17 @@ from collections.abc import Iterator
 from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence.causes._case import Case
 from keras_pergrad.equivalence.causes._outputs import Output
+from keras_pergrad.equivalence.causes._sample_interaction import KIND as INTERACTION
 
 KIND = "loss_normalization"
+NEGLIGIBLE = 0.02
+_UNEVEN = (
+    "It is a sum over samples, but its parts count otherwise in a batch than for a sample alone: "
+    "one is summed over the batch, or divided by a number made of it, beside one that is a mean."
+)
+_EVEN = "Compute one number a sample, of all its parts, and take the mean of those."
+_TIED = "It is no sum of losses of the samples: what one adds depends on the others."
+_READ_SHARES = "Compute it within each sample; or read shares, which add up all the same."
 _CONTRIBUTIONS = (
     "Contributions have these weights and add up: `per_sample_gradients(of='contribution')`, the "
     "default. For samples that count alike, "
@@ -26,6 +35,22 @@ def loss_normalization(case: Case) -> Iterator[Cause]:
             because, remedy = _words(output, case.size)
             numbers = _table(output)
             yield Cause(KIND, output.where, because, _CONTRIBUTIONS + remedy, explains, numbers)
+
+
+def uneven_parts(case: Case) -> Iterator[Cause]:
+    """One cause where the whole loss, computed sample by sample, is what nothing else explains.
+
+    Its parts count each in its way, as a sum over the batch beside a mean: no one weight a sample.
+    """
+    if not case.differs or case.remainder <= NEGLIGIBLE:
+        return
+    explains = case.undo(loss=True)
+    if explains is None or case.remainder > NEGLIGIBLE:
+        return
+    if case.ties_in_loss:
+        yield Cause(INTERACTION, "compute_loss", _TIED, _READ_SHARES, explains)
+    else:
+        yield Cause(KIND, "compute_loss", _UNEVEN, _EVEN, explains)
 
 
 def _undone(case: Case, output: Output) -> float | None:

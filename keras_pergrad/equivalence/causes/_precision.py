@@ -6,11 +6,15 @@ import dataclasses
 from collections.abc import Iterator
 
 from keras_pergrad.equivalence._cause import Cause
+from keras_pergrad.equivalence._once import Request
+from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._tie_breaker import checked_in_float64
 from keras_pergrad.equivalence._tolerance import Tolerance
 from keras_pergrad.equivalence.causes._case import Case, norm
 
 KIND = "precision"
+_SCALE = "Compile with a keras.optimizers.LossScaleOptimizer."
+_FINER = "Set the dtype to float64, or rescale the loss, where that matters."
 
 
 def precision(case: Case) -> Iterator[Cause]:
@@ -28,6 +32,28 @@ def precision(case: Case) -> Iterator[Cause]:
         )
     elif usual.dtype != "float64" and case.differs and case.remainder > 0.02:
         yield from _vanishing(case, usual, seen)
+
+
+def rounded(report: EquivalenceReport, request: Request) -> Iterator[Cause]:
+    """A note on a check that passed although what was computed is not what was meant.
+
+    In float64 the two gradients agree; in the model's own dtype they differ by more than rounding
+    does, or are nothing but zeros.
+    """
+    usual = Tolerance.of(report.tolerance.dtype)
+    lost = "16" in usual.dtype and not any(row.batch_norm for row in report.rows)
+    if lost and any(row.batch_norm for row in checked_in_float64(request).rows):
+        because = (
+            f"All gradients are zero in {usual.dtype}, and are not in float64: they underflow."
+        )
+        yield Cause(KIND, usual.dtype, because, _SCALE)
+    elif report.tie_breaker is not None and report.mean.error > usual.rtol:
+        because = (
+            f"In {usual.dtype} the two differ by {report.mean.error:.2g}, more than the "
+            f"{usual.rtol:.0e} that is usual; in float64 they agree. Numbers underflow, cancel "
+            "out, or are rounded to the other side of a kink."
+        )
+        yield Cause(KIND, usual.dtype, because, _SCALE if "16" in usual.dtype else _FINER)
 
 
 def _seen(case: Case) -> float:
@@ -48,8 +74,6 @@ def _vanishing(case: Case, usual: Tolerance, seen: float) -> Iterator[Cause]:
         f"The difference of {seen:.2g} vanishes in float64 ({exact.mean.error:.2g}); {usual.dtype} "
         f"would explain {usual.rtol:.0e}."
         + (f" The gradient {flow}: its largest entry is {largest:.2g}." if scaled else ""),
-        "Compile with a keras.optimizers.LossScaleOptimizer."
-        if scaled
-        else "Set the dtype to float64, or rescale the loss.",
+        _SCALE if scaled else _FINER,
         case.leave_nothing(),
     )
