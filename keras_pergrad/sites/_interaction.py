@@ -46,7 +46,8 @@ def _meets(layouts: Layouts, output: tf.Tensor, counts: set) -> bool:
     inputs = output.op.inputs
     if any(_is_mixed(layouts, tensor, counts) for tensor in inputs):
         return True
-    known = all(layouts.of(t) is not None for t in inputs if layouts.bears_samples(t))
+    followed = [t for t in inputs if t.dtype.is_floating and t.ref() in counts]
+    known = all(layouts.of(t) is not None for t in followed if layouts.bears_samples(t))
     return known and output.ref() in counts and layouts.of(output) is None
 
 
