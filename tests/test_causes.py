@@ -16,6 +16,7 @@ from tests.broken import BROKEN, OwnLoss, chain, dense, masked, numbers, own_los
 from tests.cases import make_case, nudge
 from tests.figures.causes import clean_problems, wrongly_named
 from tests.problems import by_name, compiled, floats
+from tests.processes import run_code
 
 IN_DEFAULT = 3  # every third; all of them are the scoreboard's R5
 
@@ -301,3 +302,44 @@ def test_a_batch_of_a_dataset():
     assert [cause.kind for cause in pg.check_equivalence(model, *batch).causes] == [
         "loss_normalization"
     ]
+
+
+REPLICAS = """
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+import keras_pergrad as pg
+
+class Own(keras.Model):
+    def __init__(self, divided):
+        super().__init__()
+        self.dense, self.divided = keras.layers.Dense(2), divided
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = keras.ops.mean((y - y_pred) ** 2)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return loss / replicas if self.divided else loss
+
+x, y = np.random.rand(2, 8, 2).astype("float32")
+for divided in (False, True):
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = Own(divided)
+        model(x)
+        model.compile("sgd")
+    report = pg.check_equivalence(model, x, y)
+    if report.equivalent:
+        report = pg.explain(model, x, y).report
+    scales = [note for note in report.notes if note.kind == "loss_scale"]
+    assert len(scales) == (0 if divided else 1), str(report)
+    assert not any("failed" in remark for remark in report.remarks), str(report)
+"""
+
+
+@pytest.mark.subprocess
+def test_a_loss_that_forgets_the_replicas_is_noted():
+    result = run_code(REPLICAS)
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -16,6 +16,9 @@ from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence._tolerance import Tolerance
 from keras_pergrad.errors import PerGradError
 
+# Causes that hold what is left without having undone it, and what rounding makes.
+DOUBTFUL = ("precision", "unexplained", "randomness", "state", "non_finite")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -135,6 +138,14 @@ class EquivalenceReport:
         near = any(self.tolerance.near(finding.error) for finding in findings)
         near |= failed_rows and self.mean.error < 1e-2
         return self.non_finite == 0 and (near or (not self.equivalent and self.coupling.passed))
+
+    @property
+    def is_accounted_for(self) -> bool:
+        """Whether there is a difference, and all of it goes if its causes are undone."""
+        if self.remainder is None or not self.causes:
+            return False
+        doubtful = any(cause.explains is None or cause.kind in DOUBTFUL for cause in self.causes)
+        return not doubtful and abs(self.remainder) <= 1e-2
 
     def save(self, path: Any) -> None:
         """Writes a zip file that reproduces a check that failed: model, batch, report, a script.

@@ -17,7 +17,7 @@ from keras_pergrad.equivalence.causes._broadcast import broadcast
 from keras_pergrad.equivalence.causes._case import Case, minus, norm
 from keras_pergrad.equivalence.causes._loss_interaction import loss_interaction
 from keras_pergrad.equivalence.causes._loss_normalization import loss_normalization, uneven_parts
-from keras_pergrad.equivalence.causes._loss_scale import loss_scale
+from keras_pergrad.equivalence.causes._loss_scale import loss_scale, undivided
 from keras_pergrad.equivalence.causes._non_finite import non_finite
 from keras_pergrad.equivalence.causes._own_train_step import own_train_step
 from keras_pergrad.equivalence.causes._precision import precision, rounded
@@ -43,7 +43,14 @@ _CAUSES: tuple[Find, ...] = (
     precision,
     uneven_parts,
 )
-_NOTES: tuple[Find, ...] = (own_train_step, batch_term, unconnected, replayed_noise, written_state)
+_NOTES: tuple[Find, ...] = (
+    own_train_step,
+    undivided,
+    batch_term,
+    unconnected,
+    replayed_noise,
+    written_state,
+)
 
 
 def with_causes(report: EquivalenceReport, case: Case) -> EquivalenceReport:

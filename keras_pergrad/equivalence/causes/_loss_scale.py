@@ -32,6 +32,28 @@ def loss_scale(case: Case) -> Iterator[Cause]:
     yield Cause(KIND, where, because, remedy, explains)
 
 
+def undivided(case: Case) -> Iterator[Cause]:
+    """A note on a loss of the model's own that is the same on replicas as without them.
+
+    Replicas' gradients are added, so that Keras divides its own losses by how many there are; one
+    that does not is as many times too large, which no single replica's gradients show.
+    """
+    strategy = case.model.distribute_strategy
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1 or not case.run.is_opaque:
+        return
+    alone = float(case.run.again(case.run.batch).loss)
+    there = strategy.run(lambda: case.run.again(case.run.batch).loss)
+    there = [float(each) for each in strategy.experimental_local_results(there)]
+    if alone and np.allclose(there, alone, rtol=100 * case.rtol):
+        because = (
+            f"`compute_loss` is as large on each of {replicas} replicas as it is without them, and "
+            f"their gradients are added: the update is made of {replicas} times the mean."
+        )
+        remedy = "Divide the loss by `tf.distribute.get_strategy().num_replicas_in_sync`."
+        yield Cause(KIND, "compute_loss", because, remedy)
+
+
 def _is_known(output: Output) -> bool:
     return output.kind in ("tied", "weighted")
 
