@@ -7,7 +7,9 @@ from rich.console import Console, RenderableType
 
 def render(*parts: RenderableType, width: int = 100) -> str:
     """What rich would print, as plain text of at most `width` columns."""
-    console = Console(width=width, no_color=True, highlight=False, legacy_windows=False)
+    console = Console(
+        width=width, no_color=True, highlight=False, legacy_windows=False, markup=False, emoji=False
+    )
     with console.capture() as capture:
         for part in parts:
             console.print(part)

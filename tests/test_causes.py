@@ -11,6 +11,8 @@ import pytest
 from keras import layers, ops
 
 import keras_pergrad as pg
+from keras_pergrad._text import render
+from keras_pergrad.equivalence._cause import Cause
 from tests import oracle, planted
 from tests.broken import BROKEN, OwnLoss, chain, dense, masked, numbers, own_loss, segmenting
 from tests.cases import make_case, nudge
@@ -343,3 +345,65 @@ for divided in (False, True):
 def test_a_loss_that_forgets_the_replicas_is_noted():
     result = run_code(REPLICAS)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def pairs(size):
+    return floats(size, 4), floats(size, 2, seed=2)
+
+
+def linear():
+    return keras.Sequential([layers.Input((4,)), layers.Dense(2)])
+
+
+def squares_over_targets(y, y_pred):
+    return ops.sum((y - y_pred) ** 2) / (1 + ops.sum(ops.abs(y)))
+
+
+def test_a_loss_function_of_one_number_is_undone_whole():
+    """It was undone as one that Keras reduces: parts of 209 % and -109 %, and a false cause."""
+    report = pg.check_equivalence(compiled(linear(), loss=squares_over_targets), *pairs(12))
+    assert [cause.kind for cause in report.causes] == ["loss_normalization"]
+    assert report.causes[0].explains == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_loss_function_that_sums_is_a_scale():
+    def summed(y, y_pred):
+        return ops.sum((y - y_pred) ** 2)
+
+    report = pg.check_equivalence(compiled(linear(), loss=summed), *pairs(12))
+    assert [cause.kind for cause in report.causes] == ["loss_scale"]
+
+
+def test_a_row_among_hundreds_is_found():
+    x, y = pairs(300)
+    weights = np.ones(300, "float32")
+    weights[211] = 50
+    loss = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
+    report = pg.check_equivalence(compiled(linear(), loss), x, y, weights, engine="factored")
+    assert [cause.kind for cause in report.causes] == ["loss_normalization"]
+    assert report.explained_on == 300
+
+
+class Stepping(keras.Sequential):
+    def train_step(self, data):
+        raise AssertionError("no check runs it")
+
+
+def test_a_train_step_of_the_models_own_is_noted_although_the_check_passes():
+    model = compiled(Stepping([layers.Input((4,)), layers.Dense(2)]))
+    report = pg.check_equivalence(model, *pairs(12))
+    assert report.equivalent
+    assert [note.kind for note in report.notes] == ["own_train_step"]
+
+
+def test_a_model_without_a_loss_is_told_where_it_goes():
+    model = Stepping([layers.Input((4,)), layers.Dense(2)])
+    model.compile("sgd")
+    with pytest.raises(pg.PerGradError, match=r"compute_loss.*own_train_step.*Received: loss=None"):
+        pg.check_equivalence(model, *pairs(12))
+
+
+def test_brackets_are_shown_as_they_are():
+    cause = Cause("state", "a[0]", "Of shape [batch, ...] [/b] :x:.", "None.")
+    (line,) = cause.lines()
+    assert "[batch, ...] [/b] :x:" in render(line)

@@ -109,7 +109,7 @@ def explain(model: keras.Model, x: Any, y: Any = None, sample_weight: Any = None
     case = Case.of(request, report)
     if report.equivalent:
         notes, remarks = notes_of(case)
-        notes = [*report.notes, *notes]
+        notes = [*report.notes, *(note for note in notes if note not in report.notes)]
         remarks = [*report.remarks, *remarks]
         report = dataclasses.replace(report, notes=notes, remarks=remarks, explained_on=case.size)
     weights = {output.where: [float(w) for w in output.weights] for output in case.outputs}

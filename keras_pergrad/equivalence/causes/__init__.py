@@ -19,7 +19,7 @@ from keras_pergrad.equivalence.causes._loss_interaction import loss_interaction
 from keras_pergrad.equivalence.causes._loss_normalization import loss_normalization, uneven_parts
 from keras_pergrad.equivalence.causes._loss_scale import loss_scale, undivided
 from keras_pergrad.equivalence.causes._non_finite import non_finite
-from keras_pergrad.equivalence.causes._own_train_step import own_train_step
+from keras_pergrad.equivalence.causes._own_train_step import own_train_step, trains_by_itself
 from keras_pergrad.equivalence.causes._precision import precision, rounded
 from keras_pergrad.equivalence.causes._randomness import randomness, replayed_noise
 from keras_pergrad.equivalence.causes._sample_interaction import sample_interaction
@@ -117,5 +117,6 @@ __all__ = [
     "norm",
     "notes_of",
     "rounded",
+    "trains_by_itself",
     "with_causes",
 ]

@@ -24,7 +24,7 @@ from keras_pergrad.runs import Apart, Batch, Call, Run
 Gradient = list[tf.Tensor]
 
 PRIMES = (13, 11, 7, 5, 3)
-MOST = 64
+MORE = (64, 1024)  # where fewer do not show the difference
 
 
 @dataclass
@@ -61,10 +61,13 @@ class Case:
         )
         try:
             case = cls._on(request, report, few)
-            shows = not case.alone or case.relative >= report.max_relative_error / 3
+            for more in MORE:
+                if case.shows or case.size == whole:
+                    break
+                case = cls._on(request, report, min(whole, more))
         except (ValueError, TypeError, tf.errors.OpError):  # it runs on no other number of samples
             return cls._on(request, report, whole)
-        return case if shows or few == whole else cls._on(request, report, min(whole, MOST))
+        return case
 
     @classmethod
     def _on(cls, request: Request, report: EquivalenceReport, count: int) -> Case:
@@ -155,6 +158,11 @@ class Case:
         return norm(self.difference) / whole if whole else float("inf")
 
     @property
+    def shows(self) -> bool:
+        """Whether these samples show what the batch shows, as far as that can be told."""
+        return not self.alone or self.relative >= self.report.max_relative_error / 3
+
+    @property
     def differs(self) -> bool:
         """Whether there is a difference on these samples."""
         return norm(self.difference) > 10 * self.rtol * max(norm(self.mean), norm(self.batch))
@@ -174,7 +182,10 @@ class Case:
         """
         before, done = self.reached, self.undone
         more = Apart(
-            done.layers + layers, done.factors + factors, done.reductions | reductions, loss
+            done.layers + layers,
+            done.factors + factors,
+            done.reductions | reductions,
+            done.loss or loss,
         )
         try:
             self._reached = self.run.gradient_apart(more)[1]

@@ -30,7 +30,7 @@ def loss_normalization(case: Case) -> Iterator[Cause]:
         weighted = output.kind == "weighted"
         if output.where in case.blamed:
             continue
-        if weighted or (output.kind == "scaled" and output.reduced is not None):
+        if weighted or (output.kind == "scaled" and output.by_keras):
             explains = _undone(case, output)
             because, remedy = _words(output, case.size)
             numbers = _table(output)
@@ -54,7 +54,7 @@ def uneven_parts(case: Case) -> Iterator[Cause]:
 
 
 def _undone(case: Case, output: Output) -> float | None:
-    if output.reduced is None:
+    if not output.by_keras:
         return case.undo(loss=True)
     return case.undo(reductions=frozenset([output.number]))
 
@@ -69,10 +69,9 @@ def _words(output: Output, size: int) -> tuple[str, str]:
         )
     by = f"It divides by {reduced.divisor:g}"
     if reduced.kind in (None, "sum"):
-        name = "sum" if reduced.kind else "None"
         return (
-            f"With reduction={name!r} it is a sum: in a batch of {size} each sample counts {size} "
-            "times as much as in the mean.",
+            f"With reduction={reduced.kind!r} it is a sum: in a batch of {size} each sample counts "
+            f"{size} times as much as in the mean.",
             "use reduction='sum_over_batch_size' and a learning rate that much larger.",
         )
     if reduced.kind == "mean_with_sample_weight":

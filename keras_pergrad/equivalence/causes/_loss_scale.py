@@ -15,7 +15,7 @@ KIND = "loss_scale"
 
 def loss_scale(case: Case) -> Iterator[Cause]:
     """The factor between the batch's gradient and the mean of the samples' own, if it is one."""
-    scaled = [each for each in case.outputs if each.kind == "scaled" and each.reduced is None]
+    scaled = [each for each in case.outputs if each.kind == "scaled" and not each.by_keras]
     factor: float | None
     if scaled:
         factor, where = float(np.nanmedian(scaled[0].weights)), scaled[0].where

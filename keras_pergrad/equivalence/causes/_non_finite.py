@@ -17,9 +17,13 @@ KIND = "non_finite"
 
 def non_finite(case: Case) -> Iterator[Cause]:
     """One cause, at the first layer whose output is not finite although what it is given is."""
-    if not case.report.non_finite and all(np.isfinite(each).all() for each in case.own):
+    finite = not case.alone or all(np.isfinite(each).all() for each in case.own)
+    if not case.report.non_finite and finite:
         return
-    shown = ", ".join(map(str, case.report.non_finite_indices))
+    indices = case.report.non_finite_indices
+    shown = ", ".join(map(str, indices))
+    if case.report.non_finite > len(indices):
+        shown += f", … ({case.report.non_finite} in all)"
     which = f"NaN or Inf in the gradients of sample {shown}. " if shown else ""
     where, text = _place(case)
     remedy = "Look at the rows, or keep the operation from its edge: a log of 0, a norm of 0."

@@ -36,6 +36,11 @@ class Output:
     loss: keras.Loss | None
     reduced: Reduced | None
 
+    @property
+    def by_keras(self) -> bool:
+        """Whether Keras reduces it: no `compute_loss` does, nor a function of one number."""
+        return self.reduced is not None and self.reduced.divisor is not None
+
 
 def find_outputs(run: Run, limit: float) -> list[Output]:
     """The outputs of a run.

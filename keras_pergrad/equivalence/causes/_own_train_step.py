@@ -14,14 +14,19 @@ KIND = "own_train_step"
 
 def own_train_step(case: Case) -> Iterator[Cause]:
     """A note on such a model."""
-    if not _is_own(case.model):
+    yield from trains_by_itself(case.model)
+
+
+def trains_by_itself(model: keras.Model) -> Iterator[Cause]:
+    """The note, of a model."""
+    if not _is_own(model):
         return
     because = (
         "The model trains by its own `train_step`, and the check judges `compute_loss` instead: "
         "what the step does beyond that is not checked."
     )
     remedy = "Move the loss into `compute_loss`, and leave the step to Keras."
-    yield Cause(KIND, f"{type(case.model).__name__}.train_step", because, remedy)
+    yield Cause(KIND, f"{type(model).__name__}.train_step", because, remedy)
 
 
 def _is_own(model: keras.Model) -> bool:

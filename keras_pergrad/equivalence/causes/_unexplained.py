@@ -25,11 +25,17 @@ def unexplained(case: Case, found: list[Cause], ruled_out: list[str]) -> Iterato
 
 
 def _where(case: Case) -> str:
-    return case.model.name if case.differs else f"engine={case.report.engine!r}"
+    engine = not case.differs and not case.report.oracle.passed
+    return f"engine={case.report.engine!r}" if engine else case.model.name
 
 
 def _because(case: Case, found: list[Cause], ruled_out: list[str]) -> str:
     out = f"Looked for and not found: {', '.join(ruled_out)}."
+    if not case.differs and not found and case.report.oracle.passed:
+        return (
+            f"On the {case.size} samples of the batch that were looked into, there is no such "
+            f"difference: a few others make it. Call `check_equivalence` with fewer. {out}"
+        )
     if not case.differs and not found:
         return (
             "The samples' own gradients, each run alone by the loop, do have the batch's as their "
