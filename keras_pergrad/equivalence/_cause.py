@@ -24,6 +24,7 @@ class Cause:
             causes and the report's `remainder` add up to about 1; None where the cause cannot be
             undone by itself, or there is no difference to explain.
         numbers: a table to `because`: column → one number a sample.
+        samples: the samples' places in the batch, one a row of that table.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Cause:
     remedy: str
     explains: float | None = None
     numbers: dict[str, list[float]] = field(default_factory=dict)
+    samples: list[int] = field(default_factory=list)
 
     @property
     def section(self) -> str:
@@ -47,8 +49,8 @@ class Cause:
     def _table(self) -> Table:
         table = Table("sample", *self.numbers, box=box.SIMPLE_HEAD)
         rows = list(zip(*self.numbers.values(), strict=True))
-        for k, row in enumerate(rows[:SHOWN]):
-            table.add_row(str(k), *(f"{number:.4g}" for number in row))
+        for sample, row in zip(self.samples, rows[:SHOWN], strict=False):
+            table.add_row(str(sample), *(f"{number:.4g}" for number in row))
         if len(rows) > SHOWN:
             table.add_row("…", *("…" for _ in self.numbers))
         return table

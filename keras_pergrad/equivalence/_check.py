@@ -34,6 +34,10 @@ from keras_pergrad.equivalence.causes import (
 from keras_pergrad.errors import DataError, EquivalenceError, PerGradError, SeparationError
 from keras_pergrad.runs import Batch, build_if_unbuilt
 
+NO_BATCH = (
+    "Causes are looked for in a batch, and on replicas or under XLA none is kept: "
+    "`check_equivalence` on such a batch names them all."
+)
 LARGE = 0.1  # one number on the other side of a kink rarely makes as much
 _turns = itertools.count()  # each check by hand asks other samples, the same in every process
 
@@ -95,7 +99,8 @@ def explained(
         notes = [] if request is None else [*rounded(report, request), *trains_by_itself(model)]
         return dataclasses.replace(report, notes=notes)
     if request is None:
-        return dataclasses.replace(report, causes=batch_statistics(model, report))
+        remarks = [*report.remarks, NO_BATCH]
+        return dataclasses.replace(report, causes=batch_statistics(model, report), remarks=remarks)
     report = with_causes(report, Case.of(request, report))
     reproduction = functools.partial(save_reproduction, request)
     return dataclasses.replace(report, reproduction=reproduction)

@@ -62,7 +62,7 @@ class Explanation:
     weights: dict[str, list[float]]
 
     def __str__(self) -> str:
-        return render(str(self.report), self._definitions(), self._weights())
+        return render(str(self.report), self._definitions(), self._agreement(), self._weights())
 
     def _definitions(self) -> Table:
         table = Table(
@@ -77,6 +77,14 @@ class Explanation:
             numbers = (f"{each.from_isolated:.2g}", f"{each.from_batch:.2g}")
             table.add_row(each.name, each.refusal or each.text, *numbers)
         return table
+
+    def _agreement(self) -> str:
+        """Which of the definitions agree, and which add up."""
+        limit = 100 * self.report.tolerance.rtol
+        same = [each.name for each in self.definitions if each.from_isolated <= limit]
+        sums = [each.name for each in self.definitions if each.from_batch <= limit]
+        agree = f"Alike: {', '.join(same)}." if len(same) > 1 else "No two of them are known alike."
+        return f"{agree} The mean is the batch gradient for: {', '.join(sums) or 'none'}."
 
     def _weights(self) -> Table:
         names = ("loss", "least", "median", "most")

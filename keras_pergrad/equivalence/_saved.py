@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_pergrad.engines import gist
 from keras_pergrad.equivalence._once import Request
 from keras_pergrad.errors import PerGradError
 
@@ -40,8 +41,9 @@ def save_reproduction(request: Request, path: Any, report: dict[str, Any]) -> No
     """
     batch = request.batch
     data = keras.tree.map_structure(_plain, (batch.x, batch.y, batch.sample_weight))
+    saved = _model_bytes(request.model)  # before there is a file
     with zipfile.ZipFile(pathlib.Path(path), "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("model.keras", _model_bytes(request.model))
+        file.writestr("model.keras", saved)
         file.writestr("batch.pickle", pickle.dumps(data))
         file.writestr("report.json", json.dumps(report | {"versions": _versions()}, indent=1))
         file.writestr("reproduce.py", _SCRIPT)
@@ -55,7 +57,7 @@ def _model_bytes(model: keras.Model) -> bytes:
         except (ValueError, TypeError, NotImplementedError) as error:
             raise PerGradError(
                 "Keras cannot save this model, so that nothing reproduces the check. Give its "
-                f"class a `get_config`. Received: model={model.name!r}: {error}"
+                f"class a `get_config`. Received: model={model.name!r}: {gist(error)}"
             ) from error
         return path.read_bytes()
 

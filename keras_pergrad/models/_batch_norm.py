@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_pergrad.equivalence import layers_with_batch_statistics
-from keras_pergrad.errors import UnsupportedError
+from keras_pergrad.errors import PerGradError, UnsupportedError
 
 MOST_GROUPS = 32
 
@@ -27,10 +27,15 @@ def replace_batch_norm(model: keras.Model, groups: int | None = None) -> keras.M
         The copy, compiled as the model is, if it is.
 
     Raises:
+        PerGradError: the model is not built.
         UnsupportedError: the model has BatchNormalization where its layers cannot be exchanged, as
             in a subclass of the user's own.
     """
-
+    if not model.built:
+        raise PerGradError(
+            "A model without weights has none to copy. Call it once on a batch, `model(x)`. "
+            f"Received: model={model.name!r}, not built."
+        )
     try:
         copy = _cloned(model, groups)
     except ValueError as error:

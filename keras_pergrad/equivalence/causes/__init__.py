@@ -56,7 +56,10 @@ _NOTES: tuple[Find, ...] = (
 def with_causes(report: EquivalenceReport, case: Case) -> EquivalenceReport:
     """The report of a check that failed, with why."""
     causes, remarks, looked = _first_found(case)
-    if not causes:
+    first = bool(causes)
+    if first:
+        remarks.append(f"Beside {causes[0].kind!r} no other cause can be told: mend it first.")
+    else:
         causes, more, others = _look_for(_CAUSES, case)
         causes += unexplained(case, causes, looked + others)
         remarks += more
@@ -66,7 +69,7 @@ def with_causes(report: EquivalenceReport, case: Case) -> EquivalenceReport:
         causes=causes,
         notes=notes,
         remarks=[*report.remarks, *remarks, *more],
-        remainder=case.remainder if case.alone and case.differs else None,
+        remainder=case.remainder if case.alone and case.differs and not first else None,
         explained_on=case.size,
     )
 

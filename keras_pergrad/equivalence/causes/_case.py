@@ -19,7 +19,7 @@ from keras_pergrad.equivalence.causes._mixing import Mixing, find_mixing
 from keras_pergrad.equivalence.causes._outputs import Output, find_outputs
 from keras_pergrad.equivalence.causes._terms import Term, find_terms
 from keras_pergrad.errors import PerGradError
-from keras_pergrad.runs import Apart, Batch, Call, Run
+from keras_pergrad.runs import Apart, Call, Run
 
 Gradient = list[tf.Tensor]
 
@@ -40,6 +40,7 @@ class Case:
         request, report: the check.
         run: of the few samples, for their own gradients.
         real: the batch gradient of a real training step on them.
+        samples: their places in the batch.
         undone: what has been undone already.
         blamed: the losses that a cause has been found for.
     """
@@ -48,6 +49,7 @@ class Case:
     report: EquivalenceReport
     run: Run
     real: Gradient
+    samples: list[int]
     undone: Apart = field(default_factory=Apart)
     blamed: set[str] = field(default_factory=set)
     _reached: Gradient | None = None
@@ -71,16 +73,12 @@ class Case:
 
     @classmethod
     def _on(cls, request: Request, report: EquivalenceReport, count: int) -> Case:
-        batch, size = request.batch, int(request.batch.size)
-        if count < size:  # neighbours may be alike
-            batch = batch.rows(tf.sort(pick(size, count, request.turn)))
-        return cls.made_of(request, report, batch)
-
-    @classmethod
-    def made_of(cls, request: Request, report: EquivalenceReport, batch: Batch) -> Case:
-        """The check on a batch of its own."""
+        batch, rows = request.batch, tf.range(int(request.batch.size))
+        if count < len(rows):  # neighbours may be alike
+            rows = tf.sort(pick(len(rows), count, request.turn))
+            batch = batch.rows(rows)
         part = Request(request.model, batch, request.engine, None, request.memory_budget, 0)
-        return cls(request, report, *as_in_training(part, of="own"))
+        return cls(request, report, *as_in_training(part, of="own"), rows.numpy().tolist())
 
     # --- what is known ---
 
@@ -92,6 +90,11 @@ class Case:
     def size(self) -> int:
         """How many samples are looked at."""
         return int(self.run.size)
+
+    @property
+    def whole(self) -> int:
+        """How many samples the batch has."""
+        return int(self.request.batch.size)
 
     @property
     def rtol(self) -> float:

@@ -32,9 +32,17 @@ def loss_normalization(case: Case) -> Iterator[Cause]:
             continue
         if weighted or (output.kind == "scaled" and output.by_keras):
             explains = _undone(case, output)
-            because, remedy = _words(output, case.size)
+            because, remedy = _words(output, case)
             numbers = _table(output)
-            yield Cause(KIND, output.where, because, _CONTRIBUTIONS + remedy, explains, numbers)
+            yield Cause(
+                KIND,
+                output.where,
+                because,
+                _CONTRIBUTIONS + remedy,
+                explains,
+                numbers,
+                case.samples,
+            )
 
 
 def uneven_parts(case: Case) -> Iterator[Cause]:
@@ -59,7 +67,7 @@ def _undone(case: Case, output: Output) -> float | None:
     return case.undo(reductions=frozenset([output.number]))
 
 
-def _words(output: Output, size: int) -> tuple[str, str]:
+def _words(output: Output, case: Case) -> tuple[str, str]:
     reduced = output.reduced
     if reduced is None or reduced.divisor is None:
         return (
@@ -67,11 +75,12 @@ def _words(output: Output, size: int) -> tuple[str, str]:
             "as they do alone.",
             "divide each sample's loss by its own number, and then by the number of samples.",
         )
-    by = f"It divides by {reduced.divisor:g}"
+    here = "" if case.size == case.whole else f" for the {case.size} samples looked into"
+    by = f"It divides by {reduced.divisor:g}{here}"
     if reduced.kind in (None, "sum"):
         return (
-            f"With reduction={reduced.kind!r} it is a sum: in a batch of {size} each sample counts "
-            f"{size} times as much as in the mean.",
+            f"With reduction={reduced.kind!r} it is a sum: in a batch of {case.whole} each sample "
+            f"counts {case.whole} times as much as in the mean.",
             "use reduction='sum_over_batch_size' and a learning rate that much larger.",
         )
     if reduced.kind == "mean_with_sample_weight":

@@ -70,25 +70,27 @@ def _parallel(case: Case) -> float | None:
 
 def _words(factor: float, case: Case) -> tuple[str, str]:
     """Where such a number comes from, and what to do."""
-    size = case.size
-    start = f"The batch's gradient is {factor:.4g} times the mean of the samples'"
+    size, whole = case.size, case.whole
+    start, rest = "The batch's gradient is", "times the mean of the samples'"
     if np.isclose(factor, size, rtol=1e-3):
         return (
-            f"{start}, the number of samples: the loss is a sum over them.",
+            f"{start} {whole} {rest}, the number of samples: the loss is a sum over them.",
             "Take the mean over the batch in the loss.",
         )
     if np.isclose(factor, 1 / size, rtol=1e-3):
         return (
-            f"{start}, one over the number of samples: the loss is divided by it twice.",
+            f"{start} 1/{whole} {rest}, one over the number of samples: the loss is divided by it "
+            "twice.",
             "Divide by the batch once: by a mean, or by the size.",
         )
     replicas = case.model.distribute_strategy.num_replicas_in_sync
     if replicas > 1 and np.isclose(factor, replicas, rtol=1e-3):
         return (
-            f"{start}, the number of replicas, by which Keras' own losses are divided.",
+            f"{start} {factor:.4g} {rest}, the number of replicas, by which Keras' own losses are "
+            "divided.",
             "Divide the loss by `distribute_strategy.num_replicas_in_sync`.",
         )
     return (
-        f"{start}, whatever the sample.",
+        f"{start} {factor:.4g} {rest}, whatever the sample.",
         "Let the loss be the mean of what it is for each sample alone.",
     )
