@@ -91,3 +91,14 @@ def test_an_unknown_policy_is_refused():
 def test_the_policy_is_saved():
     settings = pg.PerSample(batch_norm="frozen")
     assert pg.PerSample.from_config(settings.get_config()) == settings
+
+
+def test_replace_batch_norm_keeps_what_is_frozen_and_regularized():
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(name="frozen")])
+    inner.trainable = False
+    bn = keras.layers.BatchNormalization(gamma_regularizer="l2", beta_constraint="non_neg")
+    model = keras.Sequential([keras.Input((4,)), inner, bn, keras.layers.Dense(2)])
+    copy = pg.replace_batch_norm(model)
+    assert len(copy.trainable_variables) == len(model.trainable_variables) == 4
+    assert len(copy.losses) == len(model.losses) == 1
+    assert copy.layers[1].beta_constraint is not None

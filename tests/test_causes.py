@@ -467,3 +467,39 @@ def test_what_cannot_be_saved_leaves_no_file(tmp_path):
     with pytest.raises(pg.PerGradError, match="cannot save"):
         report.save(tmp_path / "case.zip")
     assert not (tmp_path / "case.zip").exists()
+
+
+class Block(keras.Layer):
+    """As blocks are often written: `call` knows nothing of `training`."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense = layers.Dense(4)
+        self.bn = layers.BatchNormalization(name="inner")
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.bn.build((None, 4))
+
+    def call(self, inputs):
+        return self.bn(self.dense(inputs))
+
+
+def test_a_block_that_knows_nothing_of_training_is_looked_into():
+    """It was called by itself in inference, and the whole model was blamed."""
+    blocks = [Block(name="one"), Block(name="two")]
+    model = compiled(keras.Sequential([layers.Input((4,)), *blocks, layers.Dense(2)]))
+    causes = pg.check_equivalence(model, *pairs(12), engine="factored").causes
+    assert [cause.where.split("/")[-2:] for cause in causes] == [["one", "inner"], ["two", "inner"]]
+    assert all("GroupNormalization" in cause.remedy for cause in causes)
+
+
+def test_a_loss_function_that_looks_at_the_place_is_the_one_cause():
+    def by_place(y, y_pred):
+        place = ops.cast(ops.arange(ops.shape(y_pred)[0]), y_pred.dtype)
+        return ops.mean((y - y_pred) ** 2, axis=-1) * (1 + place)
+
+    model = compiled(linear(), loss=by_place)
+    [cause] = pg.check_equivalence(model, *pairs(12), engine="factored").causes
+    assert (cause.kind, cause.where) == ("loss_normalization", "by_place")
+    assert cause.explains == pytest.approx(1.0, abs=1e-3)

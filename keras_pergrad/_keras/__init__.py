@@ -10,7 +10,7 @@ from keras_pergrad._keras._building import (
     build_loss,
     build_optimizer,
 )
-from keras_pergrad._keras._calls import CallHook, calls_through
+from keras_pergrad._keras._calls import CallHook, calls_through, training_told, within_call
 from keras_pergrad._keras._classes import (
     Functional,
     functional_init_arguments,
@@ -110,9 +110,11 @@ __all__ = [
     "stop_rematerializing",
     "traced_once",
     "track_loss",
+    "training_told",
     "under_xla",
     "variables_read_past",
     "with_logits",
     "with_mask",
+    "within_call",
     "writes_remembered",
 ]

@@ -8,10 +8,30 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
+from keras.src.layers.layer import CallContext
 
 CallHook = Callable[[keras.Layer, Callable, tuple, dict], Any]
 
 _MISSING = object()
+
+
+def training_told() -> bool | None:
+    """Inside a layer's call: the `training` that it was told, or that an outer layer was."""
+    context = global_state.get_global_attribute("current_call_ctx")
+    return None if context is None else context.get_value("training")
+
+
+@contextlib.contextmanager
+def within_call(training: bool | None) -> Iterator[None]:
+    """Inside, layers are called as by an outer layer that was told `training`."""
+    before, context = global_state.get_global_attribute("current_call_ctx"), CallContext(None)
+    context.set_value("training", training)
+    global_state.set_global_attribute("current_call_ctx", context)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("current_call_ctx", before)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,11 @@ from keras_pergrad.equivalence import layers_with_batch_statistics
 from keras_pergrad.errors import PerGradError, UnsupportedError
 
 MOST_GROUPS = 32
+_OF_WEIGHTS = [
+    f"{weight}_{what}"
+    for weight in ("gamma", "beta")
+    for what in ("initializer", "regularizer", "constraint")
+]
 
 
 def replace_batch_norm(model: keras.Model, groups: int | None = None) -> keras.Model:
@@ -38,8 +43,8 @@ def replace_batch_norm(model: keras.Model, groups: int | None = None) -> keras.M
         )
     try:
         copy = _cloned(model, groups)
-    except ValueError as error:
-        raise _not_exchanged(model, str(error).splitlines()[0]) from error
+    except (ValueError, NotImplementedError) as error:
+        raise _not_exchanged(model, str(error).strip().splitlines()[0]) from error
     left = [layer.path for layer in layers_with_batch_statistics(copy)]
     if left:
         raise _not_exchanged(model, f"BatchNormalization at {left[0]!r}")
@@ -51,6 +56,13 @@ def replace_batch_norm(model: keras.Model, groups: int | None = None) -> keras.M
 
 def _cloned(model: keras.Model, groups: int | None) -> keras.Model:
     """The model with other weights, and the layers exchanged, those of nested models too."""
+    copy = _clone(model, groups)
+    if not model.trainable:
+        copy.trainable = False
+    return copy
+
+
+def _clone(model: keras.Model, groups: int | None) -> keras.Model:
 
     def clone(layer: keras.Layer) -> keras.Layer:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -85,6 +97,8 @@ def _group_normalization(
         scale=layer.scale,
         name=layer.name,
         dtype=layer.dtype_policy,
+        trainable=layer.trainable,
+        **{name: getattr(layer, name) for name in _OF_WEIGHTS},
     )
 
 

@@ -32,6 +32,7 @@ class Call:
         outputs: what it gave back.
         inner: the calls that it made, in their order.
         drawn: the numbers of the random draws before it and after it.
+        training: what it was told, or the layer that called it.
     """
 
     layer: keras.Layer
@@ -39,6 +40,7 @@ class Call:
     outputs: Any = None
     inner: list[Call] = field(default_factory=list)
     drawn: tuple[int, int] = (0, 0)
+    training: bool | None = None
     _state: dict[int, tf.Tensor] = field(default_factory=dict)
 
     def walk(self) -> Iterator[Call]:
@@ -68,7 +70,8 @@ class Call:
         told = _parts.replay(run)
         box, noise = _parts.sandbox(run), told.turned_to(None, self.drawn[0])
         state, hold = box.forgetting(self._state), layers_held(run, recorded, told)
-        with attributes_kept(run.model), box, state, told.of(None), noise, hold:
+        outer = _keras.within_call(self.training)
+        with attributes_kept(run.model), box, state, told.of(None), noise, hold, outer:
             return self.layer(*arguments[0], **arguments[1])
 
     def bears_samples(self, size: int) -> bool:
@@ -89,7 +92,8 @@ def recorded_calls(run: Run) -> Call:
     def record(layer: keras.Layer, call: Any, args: tuple, kwargs: dict) -> Any:
         if not tf.executing_eagerly():
             return call(*args, **kwargs)
-        here = Call(layer, (args, kwargs), _state=dict(_keras.sandbox().state_mapping))
+        here = Call(layer, (args, kwargs), training=_keras.training_told())
+        here._state = dict(_keras.sandbox().state_mapping)
         begin = told.drawn
         open_calls[-1].inner.append(here)
         open_calls.append(here)

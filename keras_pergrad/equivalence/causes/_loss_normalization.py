@@ -17,11 +17,16 @@ _UNEVEN = (
 )
 _EVEN = "Compute one number a sample, of all its parts, and take the mean of those."
 _TIED = "It is no sum of losses of the samples: what one adds depends on the others."
+_BY_PLACE = (
+    "The loss function gives a sample another number in a batch than alone, although Keras takes "
+    "the plain mean of those numbers: it looks at the sample's place, or at the whole batch."
+)
 _READ_SHARES = "Compute it within each sample; or read shares, which add up all the same."
 _CONTRIBUTIONS = (
     "Contributions have these weights and add up: `per_sample_gradients(of='contribution')`, the "
     "default. For samples that count alike, "
 )
+_SHARES = "Shares add up: engine='factored'. For samples that count alike, "
 
 
 def loss_normalization(case: Case) -> Iterator[Cause]:
@@ -32,13 +37,18 @@ def loss_normalization(case: Case) -> Iterator[Cause]:
             continue
         if weighted or (output.kind == "scaled" and output.by_keras):
             explains = _undone(case, output)
+            if _is_in_function(case, output, explains):
+                explains = case.undo(loss=True)
+                yield Cause(KIND, output.where, _BY_PLACE, _EVEN, explains)
+                continue
             because, remedy = _words(output, case)
+            start = _CONTRIBUTIONS if output.by_keras else _SHARES
             numbers = _table(output)
             yield Cause(
                 KIND,
                 output.where,
                 because,
-                _CONTRIBUTIONS + remedy,
+                start + remedy,
                 explains,
                 numbers,
                 case.samples,
@@ -65,6 +75,12 @@ def _undone(case: Case, output: Output) -> float | None:
     if not output.by_keras:
         return case.undo(loss=True)
     return case.undo(reductions=frozenset([output.number]))
+
+
+def _is_in_function(case: Case, output: Output, explains: float | None) -> bool:
+    """Whether the reduction, undone, changes nothing."""
+    idle = explains is not None and abs(explains) < NEGLIGIBLE
+    return output.by_keras and idle and case.remainder > NEGLIGIBLE
 
 
 def _words(output: Output, case: Case) -> tuple[str, str]:
