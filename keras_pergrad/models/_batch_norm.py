@@ -63,6 +63,7 @@ def _cloned(model: keras.Model, groups: int | None) -> keras.Model:
 
 
 def _clone(model: keras.Model, groups: int | None) -> keras.Model:
+    """The same, all of it trainable that its layers do not freeze."""
 
     def clone(layer: keras.Layer) -> keras.Layer:
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -44,15 +44,8 @@ def loss_normalization(case: Case) -> Iterator[Cause]:
             because, remedy = _words(output, case)
             start = _CONTRIBUTIONS if output.by_keras else _SHARES
             numbers = _table(output)
-            yield Cause(
-                KIND,
-                output.where,
-                because,
-                start + remedy,
-                explains,
-                numbers,
-                case.samples,
-            )
+            remedy = start + remedy
+            yield Cause(KIND, output.where, because, remedy, explains, numbers, case.samples)
 
 
 def uneven_parts(case: Case) -> Iterator[Cause]:

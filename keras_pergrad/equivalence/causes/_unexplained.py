@@ -25,21 +25,25 @@ def unexplained(case: Case, found: list[Cause], ruled_out: list[str]) -> Iterato
 
 
 def _where(case: Case) -> str:
-    engine = not case.differs and not case.report.oracle.passed
-    return f"engine={case.report.engine!r}" if engine else case.model.name
+    return f"engine={case.report.engine!r}" if _is_engine(case) else case.model.name
+
+
+def _is_engine(case: Case) -> bool:
+    """Whether the samples' gradients are right, and those of the engine are not."""
+    return not case.differs and not case.report.oracle.passed
 
 
 def _because(case: Case, found: list[Cause], ruled_out: list[str]) -> str:
     out = f"Looked for and not found: {', '.join(ruled_out)}."
-    if not case.differs and not found and case.report.oracle.passed:
-        return (
-            f"On the {case.size} samples of the batch that were looked into, there is no such "
-            f"difference: a few others make it. Call `check_equivalence` with fewer. {out}"
-        )
-    if not case.differs and not found:
+    if not found and _is_engine(case):
         return (
             "The samples' own gradients, each run alone by the loop, do have the batch's as their "
             f"mean; what the engine computes is something else. {out}"
+        )
+    if not found and not case.differs:
+        return (
+            f"On the {case.size} of {case.whole} samples that were looked into, there is no such "
+            f"difference. {out}"
         )
     if not found:
         return f"No known cause accounts for the difference. {out}"
