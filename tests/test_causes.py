@@ -366,6 +366,18 @@ def test_a_loss_function_of_one_number_is_undone_whole():
     assert report.causes[0].explains == pytest.approx(1.0, abs=1e-3)
 
 
+def test_a_root_of_a_mean_ties_samples():
+    """Its derivative is the sample's own times a number, which no weight is all the same."""
+
+    def root(y, y_pred):
+        return ops.sqrt(ops.mean((y - y_pred) ** 2))
+
+    report = pg.check_equivalence(compiled(linear(), loss=root), *pairs(12))
+    assert [(cause.kind, cause.where) for cause in report.causes] == [
+        ("sample_interaction", "root")
+    ]
+
+
 def test_a_loss_function_that_sums_is_a_scale():
     def summed(y, y_pred):
         return ops.sum((y - y_pred) ** 2)

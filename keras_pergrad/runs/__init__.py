@@ -1,6 +1,6 @@
 """Running a model on a batch, on one sample, again, at other predictions, without a trace."""
 
-from keras_pergrad.runs._alone import Weights, weights_in_loss
+from keras_pergrad.runs._alone import Weights, ties_in_loss, weights_in_loss
 from keras_pergrad.runs._apart import Apart, terms_alone, terms_apart
 from keras_pergrad.runs._batch import Batch
 from keras_pergrad.runs._calls import Call
@@ -49,6 +49,7 @@ __all__ = [
     "take",
     "terms_alone",
     "terms_apart",
+    "ties_in_loss",
     "trained_variables",
     "weights_in_loss",
     "without_loss_scale",

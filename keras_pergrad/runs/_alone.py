@@ -11,7 +11,7 @@ from keras_pergrad.runs import _parts
 from keras_pergrad.runs._attributes import attributes_kept, tensors_held
 from keras_pergrad.runs._batch import Batch
 from keras_pergrad.runs._cut import row_cut
-from keras_pergrad.runs._leaves import leaves
+from keras_pergrad.runs._leaves import leaves, map_leaves
 
 if TYPE_CHECKING:
     from keras_pergrad.runs._run import Run
@@ -39,6 +39,44 @@ def weights_in_loss(run: Run) -> list[Weights]:
         _weights(tf.cast(in_batch, tf.float64) * size, tf.cast(by_itself, tf.float64))
         for in_batch, by_itself in zip(batch, alone, strict=True)
     ]
+
+
+def ties_in_loss(run: Run, which: tf.Tensor) -> list[float]:
+    """How far the loss's derivative in some predictions depends on others, by outputs. Eagerly.
+
+    A sum of losses of the samples, however each is weighted, has a derivative in a sample's
+    predictions that does not move with another sample's: its mixed second derivatives are zero.
+
+    Args:
+        run: the run.
+        which: `[B]`, the samples whose predictions move halfway to their neighbours' and are
+            halved, which neither a mean over many nor a loss of directions overlooks; labels stay.
+
+    Returns:
+        The largest change of a derivative in the others' predictions, over the largest derivative.
+    """
+    told = _parts.replay(run)
+    with attributes_kept(run.model), _parts.sandbox(run), told.of(None):
+        y_pred, terms = _parts.forward(run, run.batch, unroll=False)
+        none = [tf.zeros_like(term) for term in terms]
+        before = map_leaves(
+            tf.identity, y_pred
+        )  # what Keras remembers as its logits would not move
+        after = map_leaves(lambda leaf: _moved(leaf, which), y_pred)
+        at = [_derivative(run, run.batch, each, none, False) for each in (before, after)]
+    return [_change(old, new, ~which) for old, new in zip(*at, strict=True)]
+
+
+def _moved(leaf: tf.Tensor, which: tf.Tensor) -> tf.Tensor:
+    if not leaf.dtype.is_floating:
+        return leaf
+    halved = (leaf + tf.roll(leaf, 1, axis=0)) / 4
+    return tf.where(tf.reshape(which, [-1] + [1] * (leaf.shape.rank - 1)), halved, leaf)
+
+
+def _change(old: tf.Tensor, new: tf.Tensor, which: tf.Tensor) -> float:
+    change = tf.reduce_max(tf.abs(tf.boolean_mask(new - old, which)))
+    return float(tf.math.divide_no_nan(change, tf.reduce_max(tf.abs(old))))
 
 
 def _weights(batch: tf.Tensor, alone: tf.Tensor) -> Weights:

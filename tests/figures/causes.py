@@ -73,7 +73,11 @@ def wrongly_named(broken: Broken, table: Counter) -> str:
         table[kind, named] += 1
     table.update((kind, "nothing") for kind, _ in missing[len(left) :])
     table.update(("nothing", kind) for kind, _ in left[len(missing) :])
-    return f"planted {missing or 'no more'}, named {left or 'no more'}" if missing or left else ""
+    wrong = (
+        [f"planted {missing or 'no more'}, named {left or 'no more'}"] if missing or left else []
+    )
+    wrong += [remark for remark in report.remarks if remark.startswith("Looking for")]
+    return "; ".join(wrong)
 
 
 def confusion(table: Counter) -> Table:

@@ -12,14 +12,13 @@ import tensorflow as tf
 from keras_pergrad.engines import one_by_one, why_not_alone
 from keras_pergrad.equivalence._chance import halvings, pick
 from keras_pergrad.equivalence._once import Request, as_in_training
-from keras_pergrad.equivalence._probe import changed
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._tolerance import Tolerance
 from keras_pergrad.equivalence.causes._mixing import Mixing, find_mixing
 from keras_pergrad.equivalence.causes._outputs import Output, find_outputs
 from keras_pergrad.equivalence.causes._terms import Term, find_terms
 from keras_pergrad.errors import PerGradError
-from keras_pergrad.runs import Apart, Call, Run
+from keras_pergrad.runs import Apart, Call, Run, ties_in_loss
 
 Gradient = list[tf.Tensor]
 
@@ -223,16 +222,12 @@ class Case:
         whole = norm(self.difference) ** 2
         return inner(gradient, self.difference) / whole if self.differs else None
 
-    @property
-    def ties_in_loss(self) -> bool:
-        """Whether the loss ties samples, those layers apart that do: a mixed second difference."""
-        layers, half = [each.layer for each in self.mixing], halvings(self.size, 0)[0]
-        here, one, other, both = (
-            float(self.run.again(changed(self.run.batch, which), layers).loss)
-            for which in (half & ~half, half, ~half, half | ~half)
-        )
-        scale = max(map(abs, (here, one, other, both)))
-        return abs(here - one - other + both) > 100 * self.rtol * scale
+    @cached_property
+    def tied(self) -> list[bool]:
+        """By outputs, whether the loss ties the samples, rather than weighs them."""
+        half = halvings(self.size, 0)[0]
+        each = zip(ties_in_loss(self.run, half), ties_in_loss(self.run, ~half), strict=True)
+        return [max(moved) > 100 * self.rtol for moved in each]
 
     @property
     def reached(self) -> Gradient:

@@ -24,7 +24,7 @@ _REMEDY = (
 def loss_interaction(case: Case) -> Iterator[Cause]:
     """One cause for every loss that ties samples to each other, in predictions or in `add_loss`."""
     for output in case.outputs:
-        if output.kind == "tied" and output.where not in case.blamed:
+        if case.tied[output.number] and output.where not in case.blamed:
             explains = case.undo(loss=True)
             yield Cause(KIND, output.where, _BECAUSE, _remedy(case, output), explains)
     for term in case.terms:

@@ -33,7 +33,7 @@ def loss_normalization(case: Case) -> Iterator[Cause]:
     """One cause for every loss in which samples count otherwise than in the mean of the samples."""
     for output in case.outputs:
         weighted = output.kind == "weighted"
-        if output.where in case.blamed:
+        if output.where in case.blamed or case.tied[output.number]:
             continue
         if weighted or (output.kind == "scaled" and output.by_keras):
             explains = _undone(case, output)
@@ -58,7 +58,7 @@ def uneven_parts(case: Case) -> Iterator[Cause]:
     explains = case.undo(loss=True)
     if explains is None or case.remainder > NEGLIGIBLE:
         return
-    if case.ties_in_loss:
+    if any(case.tied):
         yield Cause(INTERACTION, "compute_loss", _TIED, _READ_SHARES, explains)
     else:
         yield Cause(KIND, "compute_loss", _UNEVEN, _EVEN, explains)
