@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._case import Case, norm
+from keras_pergrad.equivalence.causes.instruments import Case, norm
 
 KIND = "batch_term"
 
@@ -16,7 +16,7 @@ def batch_term(case: Case) -> Iterator[Cause]:
     free = [term.where for term in case.terms if term.kind == "free"]
     if not regularized and not free:
         return
-    size, whole = norm(case.batch_term), norm(case.mean)
+    size, whole = norm(case.batch_term), norm(case.difference.mean)
     share = f", {size / whole:.2g} of the norm of the samples' mean" if whole else ""
     because = (
         f"A term of the loss depends on weights alone; its gradient has norm {size:.3g}{share}. It "

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_pergrad.engines import gist, prime_traced
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._case import Case
+from keras_pergrad.equivalence.causes.instruments import Case
 
 KIND = "broadcast"
 _ELEMENTWISE = (
@@ -33,7 +33,7 @@ def broadcast(case: Case) -> Iterator[Cause]:
     for number, operation in enumerate(traced.operations):
         if operation.type in _ELEMENTWISE and _is_stretched(operation, prime):
             where = "the forward pass" if number < traced.forward else _where(case)
-            explains = case.undo(loss=True) if number >= traced.forward else None
+            explains = case.difference.undo(loss=True) if number >= traced.forward else None
             because, remedy = _words(operation, prime)
             case.blamed.add(where)
             yield Cause(KIND, where, because, remedy, explains)
@@ -45,7 +45,7 @@ def _only_this_size(case: Case, error: ValueError) -> Iterator[Cause]:
     said = re.search(r"Dimensions must be equal[^{]*|Incompatible shapes[^{]*", str(error))
     tied = [output.where for output in case.outputs if output.kind != "plain"]
     if said and tied:
-        explains = case.undo(loss=True)
+        explains = case.difference.undo(loss=True)
         case.blamed.add(tied[0])
         because = (
             "It can be computed for this number of samples alone, as two tensors fit each other "

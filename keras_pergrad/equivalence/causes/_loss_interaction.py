@@ -10,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._case import Case
-from keras_pergrad.equivalence.causes._outputs import Output
 from keras_pergrad.equivalence.causes._sample_interaction import KIND
+from keras_pergrad.equivalence.causes.instruments import Case, Output
 from keras_pergrad.runs import leaves
 
 _REMEDY = (
@@ -25,11 +24,11 @@ def loss_interaction(case: Case) -> Iterator[Cause]:
     """One cause for every loss that ties samples to each other, in predictions or in `add_loss`."""
     for output in case.outputs:
         if case.tied[output.number] and output.where not in case.blamed:
-            explains = case.undo(loss=True)
+            explains = case.difference.undo(loss=True)
             yield Cause(KIND, output.where, _BECAUSE, _remedy(case, output), explains)
     for term in case.terms:
         if term.kind == "other":
-            yield Cause(KIND, term.where, _TERM, _REMEDY, case.leave_out(term))
+            yield Cause(KIND, term.where, _TERM, _REMEDY, case.difference.leave_out(term))
 
 
 _BECAUSE = (

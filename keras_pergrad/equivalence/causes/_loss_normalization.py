@@ -5,23 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._case import Case
-from keras_pergrad.equivalence.causes._outputs import Output
-from keras_pergrad.equivalence.causes._sample_interaction import KIND as INTERACTION
+from keras_pergrad.equivalence.causes.instruments import Case, Output
 
 KIND = "loss_normalization"
 NEGLIGIBLE = 0.02
-_UNEVEN = (
-    "It is a sum over samples, but its parts count otherwise in a batch than for a sample alone: "
-    "one is summed over the batch, or divided by a number made of it, beside one that is a mean."
-)
-_EVEN = "Compute one number a sample, of all its parts, and take the mean of those."
-_TIED = "It is no sum of losses of the samples: what one adds depends on the others."
+EVEN = "Compute one number a sample, of all its parts, and take the mean of those."
 _BY_PLACE = (
     "The loss function gives a sample another number in a batch than alone, although Keras takes "
     "the plain mean of those numbers: it looks at the sample's place, or at the whole batch."
 )
-_READ_SHARES = "Compute it within each sample; or read shares, which add up all the same."
 _CONTRIBUTIONS = (
     "Contributions have these weights and add up: `per_sample_gradients(of='contribution')`, the "
     "default. For samples that count alike, "
@@ -38,8 +30,8 @@ def loss_normalization(case: Case) -> Iterator[Cause]:
         if weighted or (output.kind == "scaled" and output.by_keras):
             explains = _undone(case, output)
             if _is_in_function(case, output, explains):
-                explains = case.undo(loss=True)
-                yield Cause(KIND, output.where, _BY_PLACE, _EVEN, explains)
+                explains = case.difference.undo(loss=True)
+                yield Cause(KIND, output.where, _BY_PLACE, EVEN, explains)
                 continue
             because, remedy = _words(output, case)
             start = _CONTRIBUTIONS if output.by_keras else _SHARES
@@ -48,32 +40,16 @@ def loss_normalization(case: Case) -> Iterator[Cause]:
             yield Cause(KIND, output.where, because, remedy, explains, numbers, case.samples)
 
 
-def uneven_parts(case: Case) -> Iterator[Cause]:
-    """One cause where the whole loss, computed sample by sample, is what nothing else explains.
-
-    Its parts count each in its way, as a sum over the batch beside a mean: no one weight a sample.
-    """
-    if not case.differs or case.remainder <= NEGLIGIBLE:
-        return
-    explains = case.undo(loss=True)
-    if explains is None or case.remainder > NEGLIGIBLE:
-        return
-    if any(case.tied):
-        yield Cause(INTERACTION, "compute_loss", _TIED, _READ_SHARES, explains)
-    else:
-        yield Cause(KIND, "compute_loss", _UNEVEN, _EVEN, explains)
-
-
 def _undone(case: Case, output: Output) -> float | None:
     if not output.by_keras:
-        return case.undo(loss=True)
-    return case.undo(reductions=frozenset([output.number]))
+        return case.difference.undo(loss=True)
+    return case.difference.undo(reductions=frozenset([output.number]))
 
 
 def _is_in_function(case: Case, output: Output, explains: float | None) -> bool:
     """Whether the reduction, undone, changes nothing."""
     idle = explains is not None and abs(explains) < NEGLIGIBLE
-    return output.by_keras and idle and case.remainder > NEGLIGIBLE
+    return output.by_keras and idle and case.difference.remainder > NEGLIGIBLE
 
 
 def _words(output: Output, case: Case) -> tuple[str, str]:

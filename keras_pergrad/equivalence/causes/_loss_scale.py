@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._case import Case, inner, norm
-from keras_pergrad.equivalence.causes._outputs import Output
+from keras_pergrad.equivalence.causes.instruments import Case, Output, inner, norm
 
 KIND = "loss_scale"
 
@@ -19,14 +18,18 @@ def loss_scale(case: Case) -> Iterator[Cause]:
     factor: float | None
     if scaled:
         factor, where = float(np.nanmedian(scaled[0].weights)), scaled[0].where
-    elif case.differs and case.remainder > 0.02 and not any(_is_known(o) for o in case.outputs):
+    elif (
+        case.difference.exists
+        and case.difference.remainder > 0.02
+        and not any(_is_known(o) for o in case.outputs)
+    ):
         factor, where = _parallel(case), "compute_loss"
     else:
         return
     if factor is None or abs(factor - 1) < 1e-3:
         return
-    explains = case.undo(loss=True)
-    if explains is None or (not scaled and case.remainder > 0.02):
+    explains = case.difference.undo(loss=True)
+    if explains is None or (not scaled and case.difference.remainder > 0.02):
         return
     because, remedy = _words(factor, case)
     yield Cause(KIND, where, because, remedy, explains)
@@ -60,7 +63,7 @@ def _is_known(output: Output) -> bool:
 
 def _parallel(case: Case) -> float | None:
     """The batch's gradient over the mean, if one is the other times a number."""
-    batch, mean = case.reached, case.mean
+    batch, mean = case.difference.reached, case.difference.mean
     sizes = norm(batch), norm(mean)
     if not all(sizes):
         return None

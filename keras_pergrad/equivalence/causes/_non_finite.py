@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._case import Case
+from keras_pergrad.equivalence.causes.instruments import Case, place_of
 
 KIND = "non_finite"
 
@@ -38,7 +38,7 @@ def _place(case: Case) -> tuple[str, str]:
             return variable.path, "The weight itself is not finite."
     for call in case.calls.walk():
         if not _finite(call.outputs) and _finite(call.arguments):
-            return call.layer.path or call.layer.name, "Its output is the first that is not finite."
+            return place_of(call.layer), "Its output is the first that is not finite."
     if not _finite(case.run.y_pred):
         return "the predictions", "The forward pass gives them."
     if not bool(tf.math.is_finite(case.run.batch_gradient()[0])):

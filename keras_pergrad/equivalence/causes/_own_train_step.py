@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import keras
 
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._case import Case
+from keras_pergrad.equivalence.causes.instruments import Case
 
 KIND = "own_train_step"
 

@@ -10,7 +10,7 @@ from keras_pergrad.equivalence._once import Request
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._tie_breaker import checked_in_float64
 from keras_pergrad.equivalence._tolerance import Tolerance
-from keras_pergrad.equivalence.causes._case import Case, norm
+from keras_pergrad.equivalence.causes.instruments import Case, norm
 
 KIND = "precision"
 _SCALE = "Compile with a keras.optimizers.LossScaleOptimizer."
@@ -28,9 +28,9 @@ def precision(case: Case) -> Iterator[Cause]:
             f"The difference of {seen:.2g} is what rounding makes in {usual.dtype}, where up to "
             f"{usual.rtol:.0e} is expected; {report.tolerance.rtol:.0e} was asked for.",
             "Ask for no less than that, or set the dtype to float64.",
-            case.leave_nothing(),
+            case.difference.leave_nothing(),
         )
-    elif usual.dtype != "float64" and case.differs and case.remainder > 0.02:
+    elif usual.dtype != "float64" and case.difference.exists and case.difference.remainder > 0.02:
         yield from _vanishing(case, usual, seen)
 
 
@@ -66,7 +66,7 @@ def _vanishing(case: Case, usual: Tolerance, seen: float) -> Iterator[Cause]:
     if not exact.equivalent:
         return
     largest = max(float(abs(g).numpy().max(initial=0.0)) for g in case.batch)
-    flow = "underflows" if norm(case.batch) <= norm(case.mean) else "overflows"
+    flow = "underflows" if norm(case.batch) <= norm(case.difference.mean) else "overflows"
     scaled = "16" in usual.dtype
     yield Cause(
         KIND,
@@ -75,5 +75,5 @@ def _vanishing(case: Case, usual: Tolerance, seen: float) -> Iterator[Cause]:
         f"would explain {usual.rtol:.0e}."
         + (f" The gradient {flow}: its largest entry is {largest:.2g}." if scaled else ""),
         _SCALE if scaled else _FINER,
-        case.leave_nothing(),
+        case.difference.leave_nothing(),
     )

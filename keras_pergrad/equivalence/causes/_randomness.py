@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._case import Case
+from keras_pergrad.equivalence.causes.instruments import Case, place_of
 from keras_pergrad.runs import Call, Run, leaves
 
 KIND = "randomness"
@@ -25,7 +25,7 @@ _REMEDY = (
 def randomness(case: Case) -> Iterator[Cause]:
     """One cause for every layer whose calls cannot be repeated."""
     for call in find_unsteady(case.run, case.calls):
-        yield Cause(KIND, call.layer.path or call.layer.name, _BECAUSE, _REMEDY)
+        yield Cause(KIND, place_of(call.layer), _BECAUSE, _REMEDY)
 
 
 def replayed_noise(case: Case) -> Iterator[Cause]:
@@ -37,7 +37,7 @@ def replayed_noise(case: Case) -> Iterator[Cause]:
                 f"It draws noise, {draws} times in a step; a sample alone gets its row of the "
                 "batch's noise, without which the two gradients would differ."
             )
-            yield Cause(KIND, call.layer.path or call.layer.name, because, "Nothing is wrong.")
+            yield Cause(KIND, place_of(call.layer), because, "Nothing is wrong.")
 
 
 def find_unsteady(run: Run, call: Call) -> list[Call]:

@@ -9,8 +9,7 @@ import tensorflow as tf
 
 from keras_pergrad.engines import Meeting, find_meetings
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._case import Case
-from keras_pergrad.equivalence.causes._mixing import Mixing
+from keras_pergrad.equivalence.causes.instruments import Case, Mixing, place_of
 
 KIND = "sample_interaction"
 STATISTICS = (
@@ -37,8 +36,8 @@ def sample_interaction(case: Case) -> Iterator[Cause]:
         normalizes = has_batch_statistics(layer)
         because = [STATISTICS] if normalizes else []
         because += [_behaviour(mixing), _seen(layer, meetings)]
-        where = layer.path or layer.name
-        explains = case.undo(layers=(layer,))
+        where = place_of(layer)
+        explains = case.difference.undo(layers=(layer,))
         remedy = NORMALIZE if normalizes else _APART
         yield Cause(KIND, where, " ".join(because), remedy, explains)
 

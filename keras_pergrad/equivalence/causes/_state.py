@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_pergrad.engines import why_not_alone
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._case import Case
+from keras_pergrad.equivalence.causes.instruments import Case
 from keras_pergrad.runs import influential_state, leaves
 
 KIND = "state"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._case import Case
-from keras_pergrad.equivalence.causes._terms import Term
+from keras_pergrad.equivalence.causes.instruments import Case, Term
 
 KIND = "summed_add_loss"
 _REMEDY = "Give it the mean: `self.add_loss(keras.ops.mean(per_sample))`."
@@ -16,7 +15,7 @@ def summed_add_loss(case: Case) -> Iterator[Cause]:
     """One cause for every term that counts as often as there are samples."""
     for term in case.terms:
         if term.kind in ("vector", "sum"):
-            explains = case.undo(factors=((term.number, 1 / case.size),))
+            explains = case.difference.undo(factors=((term.number, 1 / case.size),))
             yield Cause(KIND, term.where, _because(term, case.size), _REMEDY, explains)
 
 

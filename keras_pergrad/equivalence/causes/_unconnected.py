@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_pergrad import _keras
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._case import Case
+from keras_pergrad.equivalence.causes.instruments import Case
 
 KIND = "unconnected"
 _CONNECT = "If it is meant to train, connect it to the loss; else freeze it or leave it out."

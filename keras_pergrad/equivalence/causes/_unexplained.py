@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._case import Case
+from keras_pergrad.equivalence.causes.instruments import Case
 
 KIND = "unexplained"
 ENOUGH = (
@@ -15,7 +15,7 @@ ENOUGH = (
 
 def unexplained(case: Case, found: list[Cause], ruled_out: list[str]) -> Iterator[Cause]:
     """One cause where none was found, or those found leave something."""
-    if found and (not case.differs or case.remainder <= ENOUGH):
+    if found and (not case.difference.exists or case.difference.remainder <= ENOUGH):
         return
     remedy = (
         "`report.save(path)` writes a file that reproduces it; please open an issue with it. "
@@ -30,7 +30,7 @@ def _where(case: Case) -> str:
 
 def _is_engine(case: Case) -> bool:
     """Whether the samples' gradients are right, and those of the engine are not."""
-    return not case.differs and not case.report.oracle.passed
+    return not case.difference.exists and not case.report.oracle.passed
 
 
 def _because(case: Case, found: list[Cause], ruled_out: list[str]) -> str:
@@ -40,11 +40,11 @@ def _because(case: Case, found: list[Cause], ruled_out: list[str]) -> str:
             "The samples' own gradients, each run alone by the loop, do have the batch's as their "
             f"mean; what the engine computes is something else. {out}"
         )
-    if not found and not case.differs:
+    if not found and not case.difference.exists:
         return (
             f"On the {case.size} of {case.whole} samples that were looked into, there is no such "
             f"difference. {out}"
         )
     if not found:
         return f"No known cause accounts for the difference. {out}"
-    return f"The causes found leave {case.remainder:.0%} of the difference. {out}"
+    return f"The causes found leave {case.difference.remainder:.0%} of the difference. {out}"

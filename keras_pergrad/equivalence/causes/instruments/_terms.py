@@ -7,6 +7,7 @@ from typing import Literal
 
 import tensorflow as tf
 
+from keras_pergrad.equivalence.causes.instruments._place import place_of
 from keras_pergrad.runs import Run, terms_alone, terms_apart
 
 Kind = Literal["free", "vector", "sum", "mean", "other"]
@@ -45,7 +46,7 @@ def find_terms(run: Run, layers: tuple, limit: float) -> list[Term]:
     for k, (layer, value) in enumerate(terms_apart(run, layers)):
         each = tf.stack([tf.reduce_sum(tf.cast(row[k], tf.float64)) for row in alone])
         kind = "free" if run.free_terms[k] else _kind(value, each, limit)
-        found.append(Term(k, layer.path or layer.name, tuple(value.shape), kind))
+        found.append(Term(k, place_of(layer), tuple(value.shape), kind))
     return found
 
 

@@ -1,0 +1,115 @@
+"""The search for causes: in which order, and what is said where one hides another.
+
+A cause is looked for by behaviour, not by the names of layers. The order matters where one cause
+hides another: each is looked for with those before it undone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from keras_pergrad.engines import gist
+from keras_pergrad.equivalence._cause import Cause
+from keras_pergrad.equivalence._report import EquivalenceReport
+from keras_pergrad.equivalence.causes._batch_term import batch_term
+from keras_pergrad.equivalence.causes._broadcast import broadcast
+from keras_pergrad.equivalence.causes._loss_interaction import loss_interaction
+from keras_pergrad.equivalence.causes._loss_normalization import loss_normalization
+from keras_pergrad.equivalence.causes._loss_scale import loss_scale, undivided
+from keras_pergrad.equivalence.causes._non_finite import non_finite
+from keras_pergrad.equivalence.causes._own_train_step import own_train_step
+from keras_pergrad.equivalence.causes._precision import precision
+from keras_pergrad.equivalence.causes._randomness import randomness, replayed_noise
+from keras_pergrad.equivalence.causes._sample_interaction import sample_interaction
+from keras_pergrad.equivalence.causes._state import state, written_state
+from keras_pergrad.equivalence.causes._summed_add_loss import summed_add_loss
+from keras_pergrad.equivalence.causes._unconnected import unconnected
+from keras_pergrad.equivalence.causes._uneven_parts import uneven_parts
+from keras_pergrad.equivalence.causes._unexplained import unexplained
+from keras_pergrad.equivalence.causes.instruments import Case
+
+Find = Callable[[Case], Iterator[Cause]]
+
+# What makes all that is looked for after it meaningless.
+_FIRST: tuple[Find, ...] = (non_finite, randomness, state)
+_CAUSES: tuple[Find, ...] = (
+    sample_interaction,
+    summed_add_loss,
+    broadcast,
+    loss_normalization,
+    loss_interaction,
+    loss_scale,
+    precision,
+    uneven_parts,
+)
+_NOTES: tuple[Find, ...] = (
+    own_train_step,
+    undivided,
+    batch_term,
+    unconnected,
+    replayed_noise,
+    written_state,
+)
+
+
+def with_causes(report: EquivalenceReport, case: Case) -> EquivalenceReport:
+    """The report of a check that failed, with why."""
+    causes, remarks, looked = _first_found(case)
+    first = bool(causes)
+    if first:
+        remarks.append(f"Beside {causes[0].kind!r} no other cause can be told: mend it first.")
+    else:
+        causes, more, others = _look_for(_CAUSES, case)
+        causes += unexplained(case, causes, looked + others)
+        remarks += more
+    notes, more = notes_of(case)
+    told = case.alone and case.difference.exists and not first
+    return dataclasses.replace(
+        report,
+        causes=causes,
+        notes=notes,
+        remarks=[*report.remarks, *remarks, *more],
+        remainder=case.difference.remainder
+        if case.alone and case.difference.exists and not first
+        else None,
+        explained_on=case.size,
+    )
+
+
+def notes_of(case: Case) -> tuple[list[Cause], list[str]]:
+    """What is no error and good to know; and remarks on what could not be looked for."""
+    return _look_for(_NOTES, case)[:2]
+
+
+def _first_found(case: Case) -> tuple[list[Cause], list[str], list[str]]:
+    """The first of those beside which no other can be looked for."""
+    remarks: list[str] = []
+    looked: list[str] = []
+    for find in _FIRST:
+        causes, more, others = _look_for((find,), case)
+        remarks, looked = remarks + more, looked + others
+        if causes:
+            return causes, remarks, looked
+    return [], remarks, looked
+
+
+def _look_for(group: tuple[Find, ...], case: Case) -> tuple[list[Cause], list[str], list[str]]:
+    """The causes found, remarks on what could not be looked for, and what was not found."""
+    causes: list[Cause] = []
+    remarks, looked = [], []
+    for find in group:
+        found, remark = _found(find, case)
+        causes += found
+        remarks += remark
+        looked += [] if found else [find.__name__]
+    return causes, remarks, looked
+
+
+def _found(find: Find, case: Case) -> tuple[list[Cause], list[str]]:
+    """What is found, or a remark that looking for it failed: a report must not fail for that."""
+    try:
+        return list(find(case)), []
+    except Exception as error:  # any model, loss or layer may be behind it
+        said = f"{type(error).__name__}: {gist(error)}"
+        return [], [f"Looking for {find.__name__!r} failed: {said}"]

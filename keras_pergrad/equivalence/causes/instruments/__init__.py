@@ -1,0 +1,22 @@
+"""What causes are looked for with: a failed check on a few samples, asked piece by piece."""
+
+from keras_pergrad.equivalence.causes.instruments._case import Case
+from keras_pergrad.equivalence.causes.instruments._difference import Difference
+from keras_pergrad.equivalence.causes.instruments._gradient import Gradient, inner, minus, norm
+from keras_pergrad.equivalence.causes.instruments._mixing import Mixing
+from keras_pergrad.equivalence.causes.instruments._outputs import Output
+from keras_pergrad.equivalence.causes.instruments._place import place_of
+from keras_pergrad.equivalence.causes.instruments._terms import Term
+
+__all__ = [
+    "Case",
+    "Difference",
+    "Gradient",
+    "Mixing",
+    "Output",
+    "Term",
+    "inner",
+    "minus",
+    "norm",
+    "place_of",
+]

@@ -1,0 +1,140 @@
+"""What a cause is looked for in: one failed check, made again on a few samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import keras
+import tensorflow as tf
+
+from keras_pergrad.engines import one_by_one, why_not_alone
+from keras_pergrad.equivalence._chance import halvings, pick
+from keras_pergrad.equivalence._once import Request, as_in_training
+from keras_pergrad.equivalence._report import EquivalenceReport
+from keras_pergrad.equivalence._tolerance import Tolerance
+from keras_pergrad.equivalence.causes.instruments._choice import counts
+from keras_pergrad.equivalence.causes.instruments._difference import Difference
+from keras_pergrad.equivalence.causes.instruments._gradient import Gradient, mean_of
+from keras_pergrad.equivalence.causes.instruments._mixing import Mixing, find_mixing
+from keras_pergrad.equivalence.causes.instruments._outputs import Output, find_outputs
+from keras_pergrad.equivalence.causes.instruments._terms import Term, find_terms
+from keras_pergrad.runs import Call, Run, ties_in_loss
+
+
+@dataclass
+class Case:
+    """A check that failed, and instruments to find out why. Runs eagerly, on the host.
+
+    Attributes:
+        request, report: the check.
+        run: of the few samples, for their own gradients.
+        real: the batch gradient of a real training step on them.
+        samples: their places in the batch.
+        blamed: the losses that a cause has been found for.
+    """
+
+    request: Request
+    report: EquivalenceReport
+    run: Run
+    real: Gradient
+    samples: list[int]
+    blamed: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, request: Request, report: EquivalenceReport) -> Case:
+        """The check on a few samples; on more, if those do not show what the batch shows."""
+        try:
+            for count in counts(request):
+                case = cls._on(request, report, count)
+                if case.shows:
+                    break
+        except (ValueError, TypeError, tf.errors.OpError):  # it runs on no other number of samples
+            return cls._on(request, report, int(request.batch.size))
+        return case
+
+    @classmethod
+    def _on(cls, request: Request, report: EquivalenceReport, count: int) -> Case:
+        batch, rows = request.batch, tf.range(int(request.batch.size))
+        if count < len(rows):  # neighbours may be alike
+            rows = tf.sort(pick(len(rows), count, request.turn))
+            batch = batch.rows(rows)
+        part = Request(request.model, batch, request.engine, None, request.memory_budget, 0)
+        return cls(request, report, *as_in_training(part, of="own"), rows.numpy().tolist())
+
+    @property
+    def model(self) -> keras.Model:
+        return self.run.model
+
+    @property
+    def size(self) -> int:
+        """How many samples are looked at."""
+        return int(self.run.size)
+
+    @property
+    def whole(self) -> int:
+        """How many samples the batch has."""
+        return int(self.request.batch.size)
+
+    @property
+    def rtol(self) -> float:
+        """The largest relative error that rounding explains, whatever was asked for."""
+        tolerance = self.report.tolerance
+        return max(tolerance.rtol, Tolerance.of(tolerance.dtype).rtol)
+
+    @property
+    def alone(self) -> bool:
+        """Whether a sample can be run alone at all."""
+        return why_not_alone(self.run) is None
+
+    @property
+    def shows(self) -> bool:
+        """Whether these samples show what the batch shows, as far as that can be told."""
+        return not self.alone or self.difference.relative >= self.report.max_relative_error / 3
+
+    @cached_property
+    def own(self) -> list[tf.Tensor]:
+        """The samples' own gradients, each run alone by the loop: `[n, *weight.shape]`."""
+        return one_by_one(self.run, tf.range(self.size))[1]
+
+    @cached_property
+    def batch(self) -> Gradient:
+        """The gradient of the samples' part of the batch's scalar."""
+        return self.run.batch_gradient(of_samples=True)[1]
+
+    @cached_property
+    def difference(self) -> Difference:
+        """What the mean of the samples' own gradients has more than that."""
+        return Difference(self.run, mean_of(self.own), self.batch, self.rtol)
+
+    @cached_property
+    def batch_term(self) -> Gradient:
+        """The gradient of the terms that no sample owns."""
+        return self.run.batch_term()
+
+    @cached_property
+    def calls(self) -> Call:
+        """The layers' calls in the forward pass."""
+        return self.run.calls()
+
+    @cached_property
+    def mixing(self) -> list[Mixing]:
+        """The layers that mix the samples, in the order in which they do."""
+        return find_mixing(self.run, self.calls, self.rtol)
+
+    @cached_property
+    def terms(self) -> list[Term]:
+        """What the layers give to `add_loss`."""
+        return find_terms(self.run, tuple(each.layer for each in self.mixing), self.rtol)
+
+    @cached_property
+    def outputs(self) -> list[Output]:
+        """What the loss does with each output."""
+        return find_outputs(self.run, self.rtol)
+
+    @cached_property
+    def tied(self) -> list[bool]:
+        """By outputs, whether the loss ties the samples, rather than weighs them."""
+        half = halvings(self.size, 0)[0]
+        each = zip(ties_in_loss(self.run, half), ties_in_loss(self.run, ~half), strict=True)
+        return [max(moved) > 100 * self.rtol for moved in each]
