@@ -70,9 +70,7 @@ def with_causes(report: EquivalenceReport, case: Case) -> EquivalenceReport:
         causes=causes,
         notes=notes,
         remarks=[*report.remarks, *remarks, *more],
-        remainder=case.difference.remainder
-        if case.alone and case.difference.exists and not first
-        else None,
+        remainder=case.difference.remainder if told else None,
         explained_on=case.size,
     )
 
