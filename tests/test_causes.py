@@ -14,7 +14,8 @@ import keras_pergrad as pg
 from keras_pergrad._text import render
 from keras_pergrad.equivalence._cause import Cause
 from tests import oracle, planted
-from tests.broken import BROKEN, OwnLoss, chain, dense, masked, numbers, own_loss, segmenting
+from tests.broken import BROKEN
+from tests.broken.base import OwnLoss, chain, dense, masked, numbers, own_loss, segmenting
 from tests.cases import make_case, nudge
 from tests.figures.causes import clean_problems, wrongly_named
 from tests.problems import by_name, compiled, floats

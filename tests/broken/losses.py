@@ -1,0 +1,105 @@
+"""Losses that tie, weigh or scale samples."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from tests.broken.base import (
+    LOSS,
+    NORMAL,
+    SCALE,
+    SIZE,
+    Broken,
+    chain,
+    dense,
+    images,
+    masked,
+    numbers,
+    own_loss,
+    segmenting,
+    summed,
+)
+from tests.problems import compiled, floats, whole
+
+
+def _contrastive(_, z):
+    logits = z @ ops.transpose(z)
+    return ops.mean(ops.logsumexp(logits, axis=1) - ops.diagonal(logits))
+
+
+def _two_outputs() -> keras.Model:
+    start = keras.Input((5,))
+    hidden = layers.Dense(4)(start)
+    heads = [layers.Dense(2, name=name)(hidden) for name in ("left", "right")]
+    model = keras.Model(start, dict(zip(("left", "right"), heads, strict=True)))
+    summed = keras.losses.MeanSquaredError(reduction="sum", name="summed")
+    return compiled(model, {"left": "mse", "right": summed})
+
+
+LOSSES: dict[str, Broken] = {
+    "Dice": Broken(segmenting(keras.losses.Dice), images(2), ((LOSS, "dice"),)),
+    "Tversky": Broken(segmenting(keras.losses.Tversky), images(2), ((LOSS, "tversky"),)),
+    "contrastive": Broken(own_loss(_contrastive), numbers(5), ((LOSS, "compute_loss"),)),
+    "pairs": Broken(
+        own_loss(lambda y, p: ops.mean(ops.abs(p[:, None] - p[None, :]) ** 2)),
+        numbers(5),
+        ((LOSS, "compute_loss"),),
+    ),
+    "correlation": Broken(
+        own_loss(lambda y, p: -ops.sum(y * p) / ops.norm(p)),
+        numbers(5),
+        ((LOSS, "compute_loss"),),
+    ),
+    "sum": Broken(chain((5,), dense(), loss=summed), numbers(5), ((NORMAL, "mean_squared_error"),)),
+    "no reduction": Broken(
+        chain((5,), dense(), loss=lambda: keras.losses.MeanSquaredError(reduction=None)),
+        numbers(5),
+        ((NORMAL, "mean_squared_error"),),
+    ),
+    "mask": Broken(chain((4, 3), layers.Masking, dense()), masked, ((NORMAL, "mse"),)),
+    "ignored class": Broken(
+        chain(
+            (4, 3),
+            dense(3),
+            loss=lambda: keras.losses.SparseCategoricalCrossentropy(True, ignore_class=0),
+        ),
+        lambda: (floats(SIZE, 4, 3, seed=1), whole(3, SIZE, 4, seed=4), None),
+        ((NORMAL, "sparse_categorical_crossentropy"),),
+    ),
+    "weights cancel": Broken(
+        chain(
+            (5,),
+            dense(),
+            loss=lambda: keras.losses.MeanSquaredError(reduction="mean_with_sample_weight"),
+        ),
+        lambda: (*numbers(5)()[:2], np.linspace(0.5, 2, SIZE).astype(keras.config.floatx())),
+        ((NORMAL, "mean_squared_error"),),
+    ),
+    "a weighted mean by hand": Broken(
+        own_loss(lambda y, p: ops.sum((1 + ops.relu(y)) * (y - p) ** 2) / ops.sum(1 + ops.relu(y))),
+        numbers(5),
+        ((NORMAL, "compute_loss"),),
+    ),
+    "one of two outputs is summed": Broken(
+        _two_outputs,
+        lambda: (
+            floats(SIZE, 5, seed=1),
+            {"left": floats(SIZE, 2, seed=2), "right": floats(SIZE, 2, seed=3)},
+            None,
+        ),
+        ((NORMAL, "right"),),
+    ),
+    "sum by hand": Broken(
+        own_loss(lambda y, p: ops.sum((y - p) ** 2)), numbers(5), ((SCALE, "compute_loss"),)
+    ),
+    "divided twice": Broken(
+        own_loss(lambda y, p: ops.mean((y - p) ** 2) / ops.cast(ops.shape(p)[0], p.dtype)),
+        numbers(5),
+        ((SCALE, "compute_loss"),),
+    ),
+    "a part summed by hand beside a mean": Broken(
+        own_loss(lambda y, p: ops.mean((y - p) ** 2) + 0.1 * ops.sum(ops.abs(p) ** 3)),
+        numbers(5),
+        ((NORMAL, "compute_loss"),),
+    ),
+}
