@@ -1,6 +1,10 @@
 """Per-sample gradients of Keras models: computed, compared with the batch gradient, explained."""
 
-from keras_pergrad import _backend  # first: refuses any backend but TensorFlow  # noqa: F401
+from keras_pergrad import (
+    _backend,  # first: refuses any backend but TensorFlow  # noqa: F401
+    callbacks,
+)
+from keras_pergrad.diagnostics import NoiseScaleEstimate, OutlierRow, Record, load_records
 from keras_pergrad.engines import per_sample_gradients
 from keras_pergrad.equivalence import (
     Cause,
@@ -33,6 +37,7 @@ from keras_pergrad.models import (
     detach,
     replace_batch_norm,
 )
+from keras_pergrad.rows import locate, with_ids
 
 __version__ = "0.1.0"
 
@@ -46,21 +51,28 @@ __all__ = [
     "EquivalenceReport",
     "EquivalenceWarning",
     "Explanation",
+    "NoiseScaleEstimate",
+    "OutlierRow",
     "PerGradError",
     "PerGradMixin",
     "PerGradModel",
     "PerGradSequential",
     "PerGradWarning",
     "PerSample",
+    "Record",
     "SampleGradients",
     "SeparationError",
     "TrainStepError",
     "UnsupportedError",
     "assert_equivalent",
     "attach",
+    "callbacks",
     "check_equivalence",
     "detach",
     "explain",
+    "load_records",
+    "locate",
     "per_sample_gradients",
     "replace_batch_norm",
+    "with_ids",
 ]

@@ -23,6 +23,7 @@ from keras_pergrad._keras._converters import (
     stacked,
     standard_converter,
 )
+from keras_pergrad._keras._datasets import transformations
 from keras_pergrad._keras._draws import Draw
 from keras_pergrad._keras._dtypes import computing_in_float64
 from keras_pergrad._keras._freed import (
@@ -36,6 +37,7 @@ from keras_pergrad._keras._graphs import (
     called_function,
     compiled,
     depending_on,
+    may_be_read,
     readings,
     replica_id,
     static_shape,
@@ -44,6 +46,11 @@ from keras_pergrad._keras._graphs import (
     variables_read_past,
 )
 from keras_pergrad._keras._layers import layers_of, stop_rematerializing
+from keras_pergrad._keras._packed import (
+    SYMBOLIC_BUILD,
+    BuiltFromPlainBatches,
+    build_from_plain_batches,
+)
 from keras_pergrad._keras._reductions import Reduction, scale_for_replicas
 from keras_pergrad._keras._sandboxed import sandbox
 from keras_pergrad._keras._seams import intercept, reductions_by, writes_remembered
@@ -62,6 +69,8 @@ from keras_pergrad._keras._trainer import (
 )
 
 __all__ = [
+    "SYMBOLIC_BUILD",
+    "BuiltFromPlainBatches",
     "CallHook",
     "Draw",
     "Functional",
@@ -70,6 +79,7 @@ __all__ = [
     "apart",
     "build_for",
     "build_for_training",
+    "build_from_plain_batches",
     "build_loss",
     "build_optimizer",
     "called_function",
@@ -96,6 +106,7 @@ __all__ = [
     "loss_objects",
     "losses_replaced",
     "mask_of",
+    "may_be_read",
     "never_freed",
     "output_names",
     "readings",
@@ -111,6 +122,7 @@ __all__ = [
     "traced_once",
     "track_loss",
     "training_told",
+    "transformations",
     "under_xla",
     "variables_read_past",
     "with_logits",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,12 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.tensor_util import constant_value_as_shape
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+_PASSING = ("Identity", "Reshape", "Transpose", "Squeeze", "ExpandDims")
+_SUMMING = (
+    *("MatMul", "BatchMatMulV2", "Einsum", "Sum", "BiasAddGrad", "UnsortedSegmentSum"),
+    *("Conv2DBackpropFilter", "Conv3DBackpropFilterV2", "DepthwiseConv2dNativeBackpropFilter"),
+)
 
 
 def compiled(function: Callable) -> Any:
@@ -27,16 +34,20 @@ def traced_once(function: Callable) -> Callable:
     return function if tf.executing_eagerly() else compiled(function)
 
 
-def apart(action: Callable[[], Any]) -> Any:
+def apart(action: Callable[[], Any], *, optimized: bool = False) -> Any:
     """Does what `action` does in one operation of the graph, which is optimized by itself.
 
     TensorFlow rewrites a graph as a whole, and one with a loop in it otherwise than one without.
+
+    Args:
+        action: what is traced.
+        optimized: whether its own graph is rewritten; not worth it for what is done once.
     """
     if tf.executing_eagerly():
         return action()
     function = tf.function(action, autograph=False, experimental_attributes={"_noinline": True})
     function._omit_frequent_tracing_warning = True
-    with _left_as_it_is():
+    with contextlib.nullcontext() if optimized else _left_as_it_is():
         return function()
 
 
@@ -50,6 +61,18 @@ def _left_as_it_is() -> Iterator[None]:
         yield
     finally:
         tf.config.optimizer.set_experimental_options({option: before})
+
+
+def may_be_read(gradient: tf.Tensor) -> bool:
+    """Whether one more reader of a weight's gradient leaves the update as it is, bit by bit.
+
+    TensorFlow regroups products and sums with a single reader, `(a b) η`; not what is summed over
+    samples by a contraction or a reduction.
+    """
+    operation = gradient.op
+    while operation.type in _PASSING:
+        operation = operation.inputs[0].op
+    return operation.type in _SUMMING
 
 
 def under_xla() -> bool:

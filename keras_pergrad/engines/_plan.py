@@ -27,6 +27,8 @@ class Plan(Observer):
         remarks: what a person should know.
         interacts: whether samples meet what was made of all of them.
         observed: whether the run was a real training step.
+        unnoticed: whether that step's update must not notice it: its own gradients are read only where
+            no other reader keeps TensorFlow from rewriting the update as it would.
     """
 
     run: Run
@@ -37,10 +39,19 @@ class Plan(Observer):
     remarks: list[str] = field(default_factory=list)
     interacts: bool = False
     observed: bool = False
+    unnoticed: bool = False
     gradients: list[tf.Tensor] = field(default_factory=list)
     scale: tf.Tensor | None = None
     totals: list[tf.Tensor] = field(default_factory=list)
     _sites: list[list[Site]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, run: Run) -> Plan:
+        return cls(run)
+
+    @classmethod
+    def aside(cls, run: Run) -> Plan:
+        return cls(run, unnoticed=True)
 
     def choose(
         self,
@@ -92,7 +103,7 @@ class Plan(Observer):
         would make of the same operands.
         """
         if self.observed:
-            find = self._without_terms
+            find = self._left_alone if self.unnoticed else self._without_terms
         else:
             find = self._by_the_tape if tf.executing_eagerly() else self._together
         return Total(find, self.run.size, are_means=not self.run.sums_own_losses)
@@ -104,6 +115,13 @@ class Plan(Observer):
         """The real scalar has the terms that no sample owns."""
         pairs = zip(self.totals, self.run.batch_term(), strict=True)
         return [total - tf.cast(term, total.dtype) for total, term in pairs]
+
+    def _left_alone(self) -> list[tf.Tensor]:
+        """As `_without_terms`, but for what the update would notice being read: added up."""
+        return [
+            total if _keras.may_be_read(total) else self._added_up(k, total)
+            for k, total in enumerate(self.totals)
+        ]
 
     def _together(self) -> list[tf.Tensor]:
         return [self._added_up(k, total) for k, total in enumerate(self.totals)]

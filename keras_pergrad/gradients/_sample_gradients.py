@@ -75,7 +75,7 @@ class SampleGradients:
 
     def mean(self) -> list[tf.Tensor]:
         """`(1/B) Σ_i g_i`, one tensor a variable in its dtype; zero for an empty batch."""
-        pairs = zip(self._means(), self.batch_term, strict=True)
+        pairs = zip(self.means(), self.batch_term, strict=True)
         return [tf.cast(mean, term.dtype) for mean, term in pairs]
 
     def squared_norms(self, by: By = "model") -> tf.Tensor | dict[str, tf.Tensor]:
@@ -118,7 +118,7 @@ class SampleGradients:
         Raises:
             PerGradError: an unknown `by`.
         """
-        means = self._means()
+        means = self.means()
         return self._grouped(self.blocks.each(lambda b: _answers.projections(b, means)), by)
 
     def gram(self) -> tf.Tensor:
@@ -160,8 +160,8 @@ class SampleGradients:
                 f"Expected: shape ({self.num_samples},). Received: shape {weights.shape}."
             )
 
-    def _means(self) -> list[tf.Tensor]:
-        """The mean gradient, in the dtypes that it is accumulated in."""
+    def means(self) -> list[tf.Tensor]:
+        """The mean of the samples' gradients, without the batch term, as it is accumulated."""
         total = self.blocks.expected or Total(self.sum, self.num_samples, are_means=False)
         return total.means()
 

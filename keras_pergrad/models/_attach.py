@@ -7,14 +7,16 @@ from typing import Any
 
 import keras
 
+from keras_pergrad import _keras
 from keras_pergrad.equivalence import EquivalenceReport
 from keras_pergrad.errors import PerGradError
 from keras_pergrad.models._measurement import Measurement
 from keras_pergrad.models._mixin import PerGradMixin, expect_our_train_step
 from keras_pergrad.models._settings import PerSample
+from keras_pergrad.rows import plain_batch
 
 _MEASUREMENT = "_per_grad"
-_METHODS = ("train_step", "make_train_function")
+_METHODS = ("train_step", "test_step", "make_train_function", _keras.SYMBOLIC_BUILD)
 
 
 class Attachment:
@@ -73,11 +75,25 @@ def attach(model: keras.Model, per_sample: Any = True) -> Attachment:
         raise PerGradError("`attach` measures; to stop, call `detach`. Received: per_sample=None.")
     expect_our_train_step(model)
     measurement = Measurement(settings)
-    model.__dict__[_MEASUREMENT] = measurement
-    model.__dict__["train_step"] = types.MethodType(_train_step, model)
-    model.__dict__["make_train_function"] = types.MethodType(_make_train_function, model)
-    model.train_function = None
+    bind(model, measurement)
     return Attachment(model, measurement)
+
+
+def bind(model: keras.Model, measurement: Measurement) -> None:
+    """Puts measuring methods before those of the model's class."""
+    build = _keras.build_from_plain_batches(model, plain_batch)
+    methods = (_train_step, _test_step, _make_train_function)
+    bound = [*(types.MethodType(method, model) for method in methods), build]
+    model.__dict__.update(zip(_METHODS, bound, strict=True))
+    model.__dict__[_MEASUREMENT] = measurement
+    model.train_function = None
+
+
+def measurement_of(model: keras.Model) -> Measurement | None:
+    """What measures the model, attached or its own; None if nothing does."""
+    if isinstance(model, PerGradMixin):
+        return model._per_grad
+    return model.__dict__.get(_MEASUREMENT)
 
 
 def detach(model: keras.Model) -> None:
@@ -109,6 +125,10 @@ def _expect_attachable(model: Any) -> None:
 
 def _train_step(model: keras.Model, data: Any) -> dict[str, Any]:
     return model.__dict__[_MEASUREMENT].train_step(model, data)
+
+
+def _test_step(model: keras.Model, data: Any) -> dict[str, Any]:
+    return type(model).test_step(model, plain_batch(data))
 
 
 def _make_train_function(model: keras.Model, force: bool = False) -> Any:

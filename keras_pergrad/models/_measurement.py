@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_pergrad import _keras
+from keras_pergrad.diagnostics import Monitor, Probe
 from keras_pergrad.engines import get_engine, refusing
 from keras_pergrad.equivalence import EquivalenceReport
 from keras_pergrad.errors import PerGradError
@@ -16,6 +17,7 @@ from keras_pergrad.models._frozen import as_asked, expect_allowed
 from keras_pergrad.models._settings import PerSample
 from keras_pergrad.models._train_step import measured_train_step
 from keras_pergrad.models._watch import Watch
+from keras_pergrad.rows import unpacked
 from keras_pergrad.runs import trained_variables
 
 
@@ -23,10 +25,15 @@ class Measurement:
     """What a measured model holds besides Keras': its settings, evidence and last report.
 
     A plain object, so that neither Keras nor TensorFlow tracks or saves what is in it.
+
+    Args:
+        settings: of the check and the aggregator.
+        passing: whether it is there for monitors alone, and goes with the last of them.
     """
 
-    def __init__(self, settings: PerSample):
-        self.settings = settings
+    def __init__(self, settings: PerSample, *, passing: bool = False):
+        self.settings, self.passing = settings, passing
+        self.monitors: list[Monitor] = []
         self._watches: dict[tuple[int, ...], Watch] = {}
         self.report: EquivalenceReport | None = None
 
@@ -54,21 +61,32 @@ class Measurement:
 
     def train_step(self, model: keras.Model, data: Any) -> dict[str, Any]:
         """The measured training step."""
+        data, ids = unpacked(data)
         if not model.built:
             _build(model, data)
         _keras.build_for_training(model, keras.utils.unpack_x_y_sample_weight(data)[0])
         expect_allowed(model, self.settings)
         with _keras.graphs_freed_with(model), as_asked(model, self.settings):
-            return measured_train_step(model, data, self.settings, self.begin(model))
+            watch = self.begin(model)
+            return measured_train_step(model, data, self.settings, watch, self._probes(model), ids)
+
+    def _probes(self, model: keras.Model) -> list[Probe]:
+        for monitor in self.monitors:
+            monitor.probe.prepare(model)
+        return [monitor.probe for monitor in self.monitors]
 
     def train_function(self, model: keras.Model, function: Callable) -> Callable:
-        """Keras' train function, followed by a look at the evidence."""
+        """Keras' train function, followed by a look at what was measured."""
+        self.monitors[:] = [each for each in self.monitors if not each.is_left]
         self._watches.clear()  # made anew after `compile`: the first step is a first one again
         if model.built and model.trainable_variables:
             self.begin(model)
+            self._probes(model)
             _keras.build_optimizer(model)
 
         def measured(iterator: Any) -> Any:
+            for monitor in self.monitors:
+                monitor.before_call(model)
             try:
                 with refusing(get_engine(self.settings.engine).name, running=True):
                     logs = function(iterator)
@@ -76,6 +94,8 @@ class Measurement:
                 self._after_step(model)
                 raise
             self._after_step(model)
+            for monitor in self.monitors:
+                logs = monitor.after_call(model, logs)
             return logs
 
         return measured

@@ -11,9 +11,10 @@ from keras_pergrad.equivalence import EquivalenceReport
 from keras_pergrad.errors import PerGradError, TrainStepError
 from keras_pergrad.models._measurement import Measurement
 from keras_pergrad.models._settings import PerSample
+from keras_pergrad.rows import plain_batch
 
 
-class PerGradMixin:
+class PerGradMixin(_keras.BuiltFromPlainBatches):
     """Put before a Keras model class, adds `compile(per_sample=...)`.
 
     With `per_sample=None`, the default, the model is plain Keras. Otherwise its training step
@@ -26,11 +27,13 @@ class PerGradMixin:
     """
 
     _per_grad: Measurement | None = None
+    plain_batch = staticmethod(plain_batch)
 
     @property
     def per_sample(self) -> PerSample | None:
         """The settings given to `compile`, or None."""
-        return None if self._per_grad is None else self._per_grad.settings
+        measurement = self._per_grad
+        return None if measurement is None or measurement.passing else measurement.settings
 
     @property
     def equivalence_report(self) -> EquivalenceReport | None:
@@ -77,8 +80,12 @@ class PerGradMixin:
     def train_step(self, data: Any) -> dict[str, Any]:
         """Keras' training step, measured where `compile` was asked to."""
         if self._per_grad is None:
-            return super().train_step(data)
+            return super().train_step(plain_batch(data))
         return self._per_grad.train_step(self, data)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Keras' test step, of data that may have ids."""
+        return super().test_step(plain_batch(data))
 
     def make_train_function(self, force: bool = False) -> Any:
         """Keras' train function; where measured, the host looks at the evidence after each call."""

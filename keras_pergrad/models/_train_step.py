@@ -7,7 +7,7 @@ Keras' own calls in Keras' own order; a test compares weights, state and history
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.aggregators import get_aggregator
+from keras_pergrad.diagnostics import Probe
 from keras_pergrad.engines import Separation, get_engine, sample_gradients
 from keras_pergrad.equivalence import (
     Tolerance,
@@ -28,27 +29,59 @@ from keras_pergrad.gradients import Blocks
 from keras_pergrad.models._settings import PerSample
 from keras_pergrad.models._stash import Again, Stash
 from keras_pergrad.models._watch import Watch
-from keras_pergrad.runs import Batch, Run, leaves, run_and_differentiate, without_loss_scale
+from keras_pergrad.runs import (
+    Batch,
+    Observer,
+    Run,
+    leaves,
+    run_and_differentiate,
+    without_loss_scale,
+)
 
 ORACLE_SAMPLES = 3
 
 
 def measured_train_step(
-    model: keras.Model, data: Any, settings: PerSample, watch: Watch
+    model: keras.Model,
+    data: Any,
+    settings: PerSample,
+    watch: Watch,
+    probes: Sequence[Probe] = (),
+    ids: tf.Tensor | None = None,
 ) -> dict[str, Any]:
-    """One training step, with what `settings` ask for; returns the metrics, as Keras does."""
+    """One training step, with what `settings` and `probes` ask for; returns the metrics, as Keras.
+
+    Args:
+        model, data: as of Keras' step, without ids.
+        settings: of the check and the aggregator.
+        watch: where evidence is kept.
+        probes: what measures beside.
+        ids: of the rows, `[B]`, where they have some.
+    """
     batch = _fitting(Batch.in_training(*keras.utils.unpack_x_y_sample_weight(data)), watch)
     x, y, sample_weight = batch.x, batch.y, batch.sample_weight
-    observer = get_engine(settings.engine).observer if settings.aggregator else None
-    run, loss, gradients = run_and_differentiate(model, batch, of="own", observer=observer)
+    run, loss, gradients = run_and_differentiate(
+        model, batch, of="own", observer=_observer(settings, probes), losses=bool(probes)
+    )
     _keras.track_loss(model, loss, tf.shape(leaves(x)[0])[0])
     if not watch.off:
         _check(run, loss, gradients, settings, watch)
+    for probe in probes:
+        probe.measure(run, ids)
     applied = _aggregate(run, gradients, settings, watch)
     model.optimizer.apply_gradients(list(zip(applied, model.trainable_weights, strict=True)))
     if not tf.executing_eagerly():
         _keras.forget_custom_gradients(tf.compat.v1.get_default_graph())
     return model.compute_metrics(x, y, run.y_pred, sample_weight=sample_weight)
+
+
+def _observer(settings: PerSample, probes: Sequence[Probe]) -> Callable[[Run], Observer] | None:
+    """Who looks on in the step's own backward pass: for an aggregator or, unnoticed, for probes."""
+    if settings.aggregator:
+        observer = get_engine(settings.engine).observer
+        return None if observer is None else observer.of
+    found = [probe.engine.observer for probe in probes if probe.engine.observer is not None]
+    return found[0].aside if found else None
 
 
 def _fitting(batch: Batch, watch: Watch) -> Batch:

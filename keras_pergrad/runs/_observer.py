@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from keras_pergrad.runs._run import Run
 
 
 class Observer(abc.ABC):
@@ -20,6 +24,16 @@ class Observer(abc.ABC):
     gradients: list[tf.Tensor]
     scale: tf.Tensor | None
     totals: list[tf.Tensor]
+
+    @classmethod
+    @abc.abstractmethod
+    def of(cls, run: Run) -> Observer:
+        """One that looks on in a real training step's pass, which goes on from what it answers."""
+
+    @classmethod
+    @abc.abstractmethod
+    def aside(cls, run: Run) -> Observer:
+        """One that the update of that step must not notice, to the last bit."""
 
     @abc.abstractmethod
     def choose(

@@ -9,12 +9,26 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.errors import DataError
+
+
+class ReducedLoss(NamedTuple):
+    """A loss that Keras has reduced.
+
+    Attributes:
+        terms: what was added up, `[B, ...]`: losses times weights, masks as zeros.
+        divisor: what the sum was divided by; None for a loss that came as a scalar.
+        result: the reduced loss.
+    """
+
+    terms: tf.Tensor
+    divisor: tf.Tensor | None
+    result: tf.Tensor
 
 
 @dataclass
@@ -25,11 +39,13 @@ class Recording:
         draws: every random tensor, in the order drawn.
         divisors: for every reduced loss, in order, the number that the batch's sum of weighted
             losses was divided by, a scalar; 1 for a sum, None for a loss that came as a scalar.
+        reduced: the same losses, with what was reduced.
         forward_draws: how many of the draws the forward pass made, before the loss.
     """
 
     draws: list[tf.Tensor] = field(default_factory=list)
     divisors: list[tf.Tensor | None] = field(default_factory=list)
+    reduced: list[ReducedLoss] = field(default_factory=list)
     forward_draws: int = 0
 
     @contextlib.contextmanager
@@ -45,8 +61,12 @@ class Recording:
 
     def _hear_reduction(self, reduction: _keras.Reduction) -> tf.Tensor:
         _refuse_silent_broadcast(reduction.values, reduction.sample_weight)
-        self.divisors.append(divisor_of(reduction))
-        return reduction.by_keras()
+        divisor, result = divisor_of(reduction), reduction.by_keras()
+        values, weights = reduction.merged_weights()
+        terms = values if weights is None else values * weights
+        self.divisors.append(divisor)
+        self.reduced.append(ReducedLoss(terms, divisor, result))
+        return result
 
     def forward_ends(self) -> None:
         """Marks where the forward pass ended and the loss began."""

@@ -22,6 +22,7 @@ from keras_pergrad.runs._batch import Batch
 from keras_pergrad.runs._batch_term import batch_term, which_are_free
 from keras_pergrad.runs._calls import Call, recorded_calls
 from keras_pergrad.runs._dtypes import coarsest
+from keras_pergrad.runs._losses import contributed_losses, own_losses
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._row import row
@@ -54,6 +55,8 @@ class Run:
         in_chunks: from a number of samples to how they are cut into chunks, in words; None where
             they are not, or nothing is known of it.
         seen_dtypes: what the run's operations compute in, where a graph was traced of it.
+        loss_rates: the derivative of the scalar in each loss that Keras reduced, None for no
+            connection; None where that was not asked.
         observer: who has seen the real run's own backward pass, or None.
     """
 
@@ -71,6 +74,7 @@ class Run:
     remarks: list[str] = field(default_factory=list)
     in_chunks: Callable[[int], str | None] | None = None
     seen_dtypes: set[str] = field(default_factory=set)
+    loss_rates: list[tf.Tensor | None] | None = None
     observer: Observer | None = None
 
     # --- what is known about it ---
@@ -157,6 +161,14 @@ class Run:
     def row(self, index: tf.Tensor, *, unroll: bool) -> LossAndGradients:
         """The loss of sample `index` within the batched run, and its gradients: a Jacobian row."""
         return row(self, index, unroll=unroll)
+
+    def losses(self) -> tf.Tensor | None:
+        """What each sample contributes to the scalar, times `B`, `[B]`; None if nobody knows."""
+        return contributed_losses(self)
+
+    def own_losses(self, indices: tf.Tensor) -> tf.Tensor:
+        """The losses of some samples, each run alone, `[b]`; no gradient is made."""
+        return own_losses(self, indices)
 
     # --- the batch, once more ---
 

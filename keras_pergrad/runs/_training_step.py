@@ -30,11 +30,18 @@ def run_and_differentiate(
     *,
     of: str,
     observer: Callable[[Run], Observer] | None = None,
+    losses: bool = False,
 ) -> tuple[Run, tf.Tensor, list[tf.Tensor | None]]:
     """Runs a training step's forward pass, loss and gradient for real, recorded.
 
     In Keras' own order and with its own calls. The step's writes to state, seeds and metrics are
     the model's; weights are not updated.
+
+    Args:
+        model, batch: what is run.
+        of: as of `Run`.
+        observer: from the run to who looks on, if it can be observed.
+        losses: whether the run is to know its samples' losses.
 
     Returns:
         The run, with the weights' values before any update; the loss; and the gradients of
@@ -60,7 +67,14 @@ def run_and_differentiate(
         run.observer = observer(run)
         at = run.observer.choose(operations, readings, forward - begin)
         _keras.never_freed(tf.compat.v1.get_default_graph())
-    gradients, seen = tape.gradient(scaled, [list(model.trainable_weights), at])
+    results = [each.result for each in run.recording.reduced] if losses else []
+    asked = [list(model.trainable_weights), at, results]
+    gradients, seen, rates = tape.gradient(scaled, asked)
+    if losses:
+        scale = loss_scale(model)
+        run.loss_rates = [
+            r if r is None or scale is None else r / tf.cast(scale, r.dtype) for r in rates
+        ]
     if run.observer is not None:
         run.observer.gradients = [wide(each) for each in dense(seen, at)]
         run.observer.scale = loss_scale(model)

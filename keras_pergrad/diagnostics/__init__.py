@@ -1,0 +1,35 @@
+"""From sample gradients to named numbers: one small class for each.
+
+`_probe.py` measures primitives where the model runs; on the host a step's primitives become terms
+(`_diagnostic.py`), terms of several steps are put together, and numbers are made of those.
+`_catalogue.py` lists the diagnostics.
+"""
+
+from keras_pergrad.diagnostics._catalogue import diagnostics_of, expect_names
+from keras_pergrad.diagnostics._diagnostic import Diagnostic
+from keras_pergrad.diagnostics._file import RecordFile, load_records
+from keras_pergrad.diagnostics._monitor import Monitor
+from keras_pergrad.diagnostics._noise_scale import NoiseScaleEstimate, noise_scale
+from keras_pergrad.diagnostics._outliers import OutlierTable
+from keras_pergrad.diagnostics._probe import Probe
+from keras_pergrad.diagnostics._record import OutlierRow, Record
+from keras_pergrad.diagnostics._step import MeasuredStep
+from keras_pergrad.diagnostics._summary import Summary, Window
+
+__all__ = [
+    "Diagnostic",
+    "MeasuredStep",
+    "Monitor",
+    "NoiseScaleEstimate",
+    "OutlierRow",
+    "OutlierTable",
+    "Probe",
+    "Record",
+    "RecordFile",
+    "Summary",
+    "Window",
+    "diagnostics_of",
+    "expect_names",
+    "load_records",
+    "noise_scale",
+]

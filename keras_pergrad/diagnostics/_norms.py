@@ -1,0 +1,70 @@
+"""How large the gradients of samples are, and how unequal."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_pergrad.diagnostics._diagnostic import Diagnostic, ratio
+from keras_pergrad.diagnostics._step import Seen
+
+_NORMS = frozenset({"squared_norms"})
+
+
+class NormQuantiles(Diagnostic):
+    """Mean, median and 95th percentile of `‖g_i‖` (GraNd: Paul et al. 2021, arXiv 2107.07075)."""
+
+    names = ("grad_norm_mean", "grad_norm_median", "grad_norm_p95")
+    needs = _NORMS
+
+    def terms(self, seen: Seen) -> np.ndarray:
+        norms = np.sqrt(seen.samples["squared_norms"])
+        median, high = np.quantile(norms, (0.5, 0.95), axis=0)
+        return np.stack([norms.mean(axis=0), median, high])
+
+
+class LargestNorm(Diagnostic):
+    """The largest `‖g_i‖` of all steps that are looked back on."""
+
+    names = ("grad_norm_max",)
+    needs = _NORMS
+    largest = True
+
+    def terms(self, seen: Seen) -> np.ndarray:
+        return np.sqrt(seen.samples["squared_norms"].max(axis=0))[None]
+
+
+class Concentration(Diagnostic):
+    """`(Σ‖g_i‖)²/Σ‖g_i‖²`, the effective number of samples, in `[1, B]`; and the largest's share.
+
+    Kish's effective sample size, of norms in the place of weights. Small beside B: a few samples
+    make the update.
+    """
+
+    names = ("grad_concentration", "grad_largest_share")
+    needs = _NORMS
+
+    def terms(self, seen: Seen) -> np.ndarray:
+        squares = seen.samples["squared_norms"]
+        norms = np.sqrt(squares)
+        total = norms.sum(axis=0)
+        return np.stack([total**2, squares.sum(axis=0), norms.max(axis=0), total])
+
+    def values(self, terms: np.ndarray) -> np.ndarray:
+        return np.stack([ratio(terms[0], terms[1]), ratio(terms[2], terms[3])])
+
+
+class ClipFraction(Diagnostic):
+    """The share of samples with `‖g_i‖ > C`, which clipping each at `C` would change.
+
+    Args:
+        norm: `C`.
+    """
+
+    names = ("clip_fraction",)
+    needs = _NORMS
+
+    def __init__(self, norm: float):
+        self.norm = norm
+
+    def terms(self, seen: Seen) -> np.ndarray:
+        return (seen.samples["squared_norms"] > self.norm**2).mean(axis=0)[None]

@@ -1,0 +1,100 @@
+"""The rows of the data whose gradients stand out, the worst of them over a whole training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from keras_pergrad.diagnostics._record import OutlierRow
+from keras_pergrad.diagnostics._step import Groups, MeasuredStep
+
+_MAD = 1.4826  # makes the median absolute deviation that of a normal distribution
+
+
+class OutlierTable:
+    """The `top_k` rows with the largest robust z of `log ‖g_i‖`, each once, at its worst step.
+
+    Args:
+        top_k: how many.
+    """
+
+    def __init__(self, top_k: int):
+        self.top_k = top_k
+        self._rows: dict[int, OutlierRow] = {}
+
+    @property
+    def rows(self) -> list[OutlierRow]:
+        """The worst first; of rows that are as bad, the one that came first."""
+        return sorted(self._rows.values(), key=lambda row: -row.z)
+
+    def add(self, rows: Iterable[OutlierRow]) -> list[OutlierRow]:
+        """Takes in what is worse than what is there; answers what was taken in."""
+        return [kept for kept in map(self._taken, rows) if kept is not None]
+
+    def put(self, rows: Iterable[OutlierRow]) -> None:
+        """Puts rows back as `add` answered them."""
+        for row in rows:
+            self._rows[row.id] = row
+            self._drop()
+
+    def _taken(self, row: OutlierRow) -> OutlierRow | None:
+        known = self._rows.get(row.id)
+        if known is not None:
+            worst = row if row.z > known.z else known
+            self._rows[row.id] = dataclasses.replace(worst, seen=known.seen + 1)
+            return self._rows[row.id]
+        if len(self._rows) >= self.top_k and row.z <= min(r.z for r in self._rows.values()):
+            return None
+        self._rows[row.id] = row
+        self._drop()
+        return row
+
+    def _drop(self) -> None:
+        if len(self._rows) > self.top_k:
+            del self._rows[min(self._rows.values(), key=lambda row: row.z).id]
+
+
+def standing_out(step: MeasuredStep, groups: Groups, epoch: int, top_k: int) -> list[OutlierRow]:
+    """The `top_k` rows of a step with the largest gradients, the largest first."""
+    squares = step.samples["squared_norms"]
+    whole = squares.sum(axis=1)
+    usable = step.finite & (whole > 0)
+    if usable.sum() < 2:
+        return []
+    z = robust_z(whole, usable)
+    order = np.argsort(-np.where(usable, whole, -1.0), kind="stable")[: min(top_k, usable.sum())]
+    places = groups.places("layer")
+    of_layers = squares[order] @ groups.matrix[:, places]
+    layers = [groups.names[places[k]] for k in of_layers.argmax(axis=1)]
+    shares = contributions(step)
+    return [
+        OutlierRow(
+            int(step.ids[k]),
+            epoch,
+            step.step,
+            float(np.sqrt(whole[k])),
+            float(z[k]),
+            float(step.losses[k]),
+            layer,
+            float(shares[k]),
+        )
+        for k, layer in zip(order, layers, strict=True)
+    ]
+
+
+def robust_z(squares: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """The robust z of `log ‖g_i‖` of `squares [B] = ‖g_i‖²`; 0 where all are as large."""
+    logs = np.log(np.where(usable, squares, 1.0)) / 2
+    apart = logs - np.median(logs[usable])
+    spread = _MAD * np.median(np.abs(apart[usable]))
+    return apart / spread if spread > 0 else np.zeros_like(apart)
+
+
+def contributions(step: MeasuredStep) -> np.ndarray:
+    """`p_i/(B n2)`, `[B]`, which add up to 1; NaN without projections."""
+    if "projections" not in step.samples:
+        return np.full(step.size, np.nan)
+    along, n2 = step.samples["projections"].sum(axis=1), step.of_step["mean_squares"].sum()
+    return along / (step.size * n2) if n2 > 0 else np.full(step.size, np.nan)

@@ -1,0 +1,119 @@
+"""What is computed of a measured step, where the model runs: each primitive once.
+
+Columns by variable, so that a host adds them up to layers or the whole model: norms, inner products
+and their parts add up, whatever is made of them does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from keras_pergrad.gradients import SampleGradients
+
+Gradient = list[tf.Tensor]
+
+SQUARED_NORMS = "squared_norms"  # ‖g_i‖², `[B, V]`
+PROJECTIONS = "projections"  # ⟨g_i, ḡ⟩, `[B, V]`
+MEAN_SQUARES = "mean_squares"  # ‖ḡ‖², `[V]`
+UNIT_SQUARES = "unit_squares"  # ‖Σ_i g_i/‖g_i‖‖², `[V]`
+GRAM = "gram"  # of the Gram matrix ⟨g_i, g_j⟩: see `_gram`, `[k]`
+SIGNAL = "signal"  # Σ over a weight's numbers of ((ḡ² - s²/B)/s²), `[V]`
+
+
+OF_SAMPLES = (SQUARED_NORMS, PROJECTIONS)
+OF_STEP = (MEAN_SQUARES, UNIT_SQUARES, SIGNAL, GRAM)
+GRAM_NUMBERS = 5
+
+
+def of_samples(
+    g: SampleGradients, mean: Gradient | None, wanted: frozenset[str]
+) -> dict[str, tf.Tensor]:
+    """Those of samples, name → `[B, V]`.
+
+    Args:
+        g: the samples' gradients.
+        mean: the mean gradient of all replicas; None where there is one.
+        wanted: the names of primitives.
+    """
+    found = {}
+    if SQUARED_NORMS in wanted:
+        found[SQUARED_NORMS] = _columns(g.squared_norms("variable"))
+    if PROJECTIONS in wanted:
+        along = g.projections("variable") if mean is None else g.dot(mean, "variable")
+        found[PROJECTIONS] = _columns(along)
+    return found
+
+
+def of_step(
+    g: SampleGradients, mean: Gradient | None, wanted: frozenset[str], samples: dict[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """Those of a step, name → `[k]`; of one replica, but for the mean gradient's."""
+    found = {}
+    if MEAN_SQUARES in wanted and mean is None and PROJECTIONS in samples:
+        size = tf.cast(tf.maximum(g.num_samples, 1), tf.float64)
+        found[MEAN_SQUARES] = tf.reduce_sum(samples[PROJECTIONS], axis=0) / size
+    elif MEAN_SQUARES in wanted:
+        found[MEAN_SQUARES] = _squares(g.means() if mean is None else mean)
+    for name, make in _ALONE.items():
+        if name in wanted:
+            found[name] = make(g)
+    return found
+
+
+def _unit_squares(g: SampleGradients) -> tf.Tensor:
+    """`‖Σ_i g_i/‖g_i‖‖²` by variable; samples without a gradient are left out."""
+    return _squares(g.sum(tf.math.reciprocal_no_nan(g.norms())))
+
+
+def _signal(g: SampleGradients) -> tf.Tensor:
+    """Per-parameter gradient signal to noise, added up over each weight (Liu et al. 2020).
+
+    `(ḡ² - s²/B)/s²` with the unbiased variance `s²`; zero where that is.
+    """
+    size = tf.cast(g.num_samples, tf.float64)
+    found = []
+    for mean, moment in zip(g.means(), g.second_moment(), strict=True):
+        square = tf.cast(mean, tf.float64) ** 2
+        variance = (tf.cast(moment, tf.float64) - square) * size / tf.maximum(size - 1, 1)
+        ratio = tf.math.divide_no_nan(square - variance / size, variance)
+        found.append(tf.reduce_sum(tf.where(variance > 0, ratio, tf.zeros_like(ratio))))
+    return tf.stack(found)
+
+
+def _gram(g: SampleGradients) -> tf.Tensor:
+    """Of the Gram matrix: least inner product of two, effective rank of the centred matrix, and the
+    largest cosine of two with their places; `[5]`.
+
+    The effective rank is `(Σλ)²/Σλ²` of the eigenvalues, which traces tell without them.
+    """
+    gram = tf.cast(g.gram(), tf.float64)
+    size = tf.shape(gram)[0]
+    apart = tf.eye(size, dtype=tf.bool)
+    inf = tf.constant(float("inf"), tf.float64)
+    least = tf.reduce_min(tf.where(apart, inf, gram))
+    centred = gram - tf.reduce_mean(gram, 0, keepdims=True)
+    centred -= tf.reduce_mean(centred, 1, keepdims=True)
+    rank = tf.math.divide_no_nan(tf.linalg.trace(centred) ** 2, tf.reduce_sum(centred**2))
+    norms = tf.sqrt(tf.linalg.diag_part(gram))
+    cosines = tf.math.divide_no_nan(gram, norms[:, None] * norms[None, :])
+    flat = tf.reshape(tf.where(apart, -inf, cosines), [-1])
+    at = tf.argmax(flat, output_type=tf.int32)
+    pair = tf.cast(tf.stack([at // size, at % size]), tf.float64)
+    return tf.concat([tf.stack([least, rank, tf.gather(flat, at)]), pair], axis=0)
+
+
+_ALONE: dict[str, Callable[[SampleGradients], tf.Tensor]] = {
+    UNIT_SQUARES: _unit_squares,
+    SIGNAL: _signal,
+    GRAM: _gram,
+}
+
+
+def _columns(numbers: dict[str, tf.Tensor]) -> tf.Tensor:
+    return tf.stack([tf.cast(each, tf.float64) for each in numbers.values()], axis=-1)
+
+
+def _squares(gradient: Gradient) -> tf.Tensor:
+    return tf.stack([tf.reduce_sum(tf.cast(each, tf.float64) ** 2) for each in gradient])

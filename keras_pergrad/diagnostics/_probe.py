@@ -1,0 +1,166 @@
+"""What measures a training step where it runs, and brings it to the host."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_pergrad import _keras
+from keras_pergrad.diagnostics._carrier import Carrier, Layout, Part
+from keras_pergrad.diagnostics._primitives import SQUARED_NORMS, Gradient, of_samples, of_step
+from keras_pergrad.diagnostics._step import MeasuredStep
+from keras_pergrad.engines import (
+    DEFAULT_MEMORY_BUDGET,
+    Engine,
+    Separation,
+    get_engine,
+    sample_gradients,
+    unique_paths,
+)
+from keras_pergrad.gradients import Blocks, SampleGradients
+from keras_pergrad.rows import fingerprints
+from keras_pergrad.runs import Run, trained_variables
+
+FEW = 8  # samples whose losses are run for, where Keras cannot tell those of all
+
+
+class Probe:
+    """Measures each `every`-th training step of a model, and touches nothing of it.
+
+    Args:
+        wanted: the names of primitives.
+        every: how many steps from one measured to the next.
+        engine: whose sample gradients.
+        memory_budget: bytes that one chunk of samples may need.
+
+    Attributes:
+        paths: of the weights that are measured, once `prepare` knows them.
+        parameters: how many numbers each has.
+    """
+
+    def __init__(
+        self,
+        wanted: frozenset[str],
+        every: int = 1,
+        engine: str | Engine = "auto",
+        memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    ):
+        self.wanted, self.every = wanted, every
+        self.engine, self.memory_budget = get_engine(engine), memory_budget
+        self.paths: list[str] = []
+        self.parameters = np.zeros(0)
+        self._carriers: list[Carrier] = []
+
+    # --- where the model runs ---
+
+    def measure(self, run: Run, ids: tf.Tensor | None) -> None:
+        """Measures a training step of one replica, if it is due; before its update.
+
+        Args:
+            run: the step's run.
+            ids: of its rows, `[B]`; None for fingerprints.
+        """
+        carrier = self._carriers[_keras.replica_id()]
+        several = len(self._carriers) > 1
+        found = self._gradients(run) if several else None
+        mean = None if found is None else _mean_of_replicas(found[0])
+        rate = tf.convert_to_tensor(run.model.optimizer.learning_rate)
+
+        def keep() -> tf.Tensor:
+            g, known = self._gradients(run) if found is None else found
+            samples = of_samples(g, mean, self.wanted)
+            columns = [_losses(run, samples), _weights(run), *samples.values()]
+            rows = fingerprints(run.batch.x) if ids is None else ids
+            head = rate, tf.convert_to_tensor(run.size), known
+            carrier.add(head, rows, columns, of_step(g, mean, self.wanted, samples))
+            return tf.constant(True)
+
+        due = tf.equal(carrier.turn % self.every, 0) & tf.greater(run.size, 0)
+        _keras.apart(lambda: tf.cond(due, keep, lambda: tf.constant(True)), optimized=True)
+        carrier.turn.assign_add(1)
+
+    def _gradients(self, run: Run) -> tuple[SampleGradients, tf.Tensor]:
+        """The samples' contributions, and whether they exist."""
+        known = tf.constant(True)
+
+        def note(separation: Separation) -> Blocks:
+            nonlocal known
+            known = separation.known
+            return separation.blocks
+
+        g = sample_gradients(run.contributions(), self.engine, self.memory_budget, refuse=note)
+        return g, known
+
+    # --- on the host ---
+
+    def prepare(self, model: keras.Model) -> None:
+        """Makes room for what will be measured of a built model, outside of its strategy."""
+        if self._carriers:
+            return
+        variables = trained_variables(model)
+        self.paths = unique_paths(variables)
+        self.parameters = np.array([np.prod(v.shape) for v in variables])
+        layout, replicas = Layout(self.wanted, len(variables)), model.distribute_strategy
+        with tf.init_scope():
+            for _ in range(replicas.num_replicas_in_sync):
+                self._carriers.append(Carrier(layout, fixed=bool(model.jit_compile)))
+
+    def start_at(self, step: int) -> None:
+        """Counts steps from `step` on."""
+        for carrier in self._carriers:
+            carrier.turn.assign(step)
+
+    def take(self) -> list[MeasuredStep]:
+        """What was measured since the last time, of all replicas, in the order of the steps."""
+        parts: dict[int, list[Part]] = {}
+        for carrier in self._carriers:
+            for part in carrier.take():
+                parts.setdefault(part.step, []).append(part)
+        return [_joined(parts[step]) for step in sorted(parts)]
+
+
+def _mean_of_replicas(g: SampleGradients) -> Gradient:
+    """The mean over the samples of all replicas."""
+    context = tf.distribute.get_replica_context()
+    size = tf.cast(g.num_samples, tf.float32)
+    sums = [mean * tf.cast(size, mean.dtype) for mean in g.means()]
+    total = context.all_reduce(tf.distribute.ReduceOp.SUM, [size, *sums])
+    count = tf.maximum(total[0], 1)
+    return [each / tf.cast(count, each.dtype) for each in total[1:]]
+
+
+def _losses(run: Run, samples: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Of all samples or, where that takes a run of each, of a few with the largest gradients."""
+    losses = run.losses()
+    if losses is None:
+        size = tf.convert_to_tensor(run.size)
+        norms = tf.reduce_sum(samples[SQUARED_NORMS], axis=1)
+        order = tf.argsort(norms, direction="DESCENDING")
+        few = order[: tf.minimum(size, FEW)]
+        nowhere = tf.fill([size], tf.constant(float("nan"), tf.float64))
+        losses = tf.tensor_scatter_nd_update(nowhere, few[:, None], run.own_losses(few))
+    return losses[:, None]
+
+
+def _weights(run: Run) -> tf.Tensor:
+    """Sample weights `[B, 1]`; ones where there are none, or not one a sample."""
+    weight = run.batch.sample_weight
+    ones = tf.ones([tf.convert_to_tensor(run.size), 1], tf.float64)
+    if not isinstance(weight, tf.Tensor) or weight.shape[1:].num_elements() != 1:
+        return ones
+    return tf.cast(tf.reshape(weight, [-1, 1]), tf.float64)
+
+
+def _joined(parts: list[Part]) -> MeasuredStep:
+    first = parts[0]
+    return MeasuredStep(
+        first.step,
+        first.learning_rate,
+        all(part.known for part in parts),
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.losses for part in parts]),
+        np.concatenate([part.weights for part in parts]),
+        {n: np.concatenate([part.samples[n] for part in parts]) for n in first.samples},
+        first.of_step,
+    )

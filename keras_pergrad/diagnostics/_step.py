@@ -1,0 +1,121 @@
+"""One measured training step, on the host: what diagnostics are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Groups:
+    """How numbers by variable are added up: for the model, its layers, and the variables.
+
+    Attributes:
+        names: of the groups; the first is the model.
+        kinds: `"model"`, `"layer"` or `"variable"`, of each.
+        matrix: `[V, G]`, 1 where a variable is in a group.
+    """
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    matrix: np.ndarray
+
+    @classmethod
+    def of(cls, paths: Sequence[str]) -> Groups:
+        """The groups of weights with these paths, of which a layer's end with their own names."""
+        layers = [path.rpartition("/")[0] for path in paths]
+        names = [MODEL, *dict.fromkeys(layers), *paths]
+        count = len(names) - 1 - len(paths)
+        kinds = [MODEL, *["layer"] * count, *["variable"] * len(paths)]
+        matrix = np.zeros([len(paths), len(names)])
+        for k, layer in enumerate(layers):
+            matrix[k, [0, 1 + names[1 : 1 + count].index(layer), 1 + count + k]] = 1.0
+        return cls(tuple(names), tuple(kinds), matrix)
+
+    def places(self, kind: str) -> list[int]:
+        """Where the groups of a kind are."""
+        return [k for k, each in enumerate(self.kinds) if each == kind]
+
+
+@dataclass(frozen=True)
+class MeasuredStep:
+    """What was measured of one training step, of all its replicas.
+
+    Attributes:
+        step: the number of updates before it.
+        learning_rate: of its update.
+        known: whether contributions exist; if not, the numbers are of parts that do not add up.
+        ids: `[B]`, of the rows: those given, or fingerprints.
+        losses: `[B]`, of the samples; NaN where they were not computed.
+        weights: `[B]`, sample weights, 1 without any.
+        samples: primitive → `[B, V]`.
+        of_step: primitive → `[k]`.
+    """
+
+    step: int
+    learning_rate: float
+    known: bool
+    ids: np.ndarray
+    losses: np.ndarray
+    weights: np.ndarray
+    samples: dict[str, np.ndarray]
+    of_step: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """The number of samples `B`."""
+        return len(self.ids)
+
+    @property
+    def finite(self) -> np.ndarray:
+        """Which samples have a finite gradient, `[B]`."""
+        found = [np.isfinite(each).all(axis=1) for each in self.samples.values()]
+        return np.logical_and.reduce(found) if found else np.ones(self.size, bool)
+
+    def unweighted(self) -> MeasuredStep:
+        """The same of the gradients without sample weights; a weight of 0 leaves zeros."""
+        inverse = np.divide(1.0, self.weights, out=np.zeros(self.size), where=self.weights != 0)
+        powers = {"squared_norms": 2, "projections": 1}
+        samples = {n: each * inverse[:, None] ** powers[n] for n, each in self.samples.items()}
+        return MeasuredStep(
+            self.step,
+            self.learning_rate,
+            self.known,
+            self.ids,
+            self.losses * inverse,
+            self.weights,
+            samples,
+            self.of_step,
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A step's primitives, added up over the variables of each of `G` groups; finite samples alone.
+
+    Attributes:
+        size: the number of samples that count.
+        samples: primitive → `[B, G]`.
+        of_step: primitive → `[G]`; of the Gram matrix, of the model alone, `[k]`.
+        parameters: `[G]`, how many numbers a group's weights have.
+    """
+
+    size: int
+    samples: dict[str, np.ndarray]
+    of_step: dict[str, np.ndarray]
+    parameters: np.ndarray
+
+    @classmethod
+    def of(cls, step: MeasuredStep, groups: Groups, parameters: np.ndarray) -> Seen:
+        """What a step shows of some groups."""
+        finite, matrix = step.finite, groups.matrix
+        samples = {name: each[finite] @ matrix for name, each in step.samples.items()}
+        of_step = {
+            name: each @ matrix if len(each) == len(matrix) and name != "gram" else each
+            for name, each in step.of_step.items()
+        }
+        return cls(int(finite.sum()), samples, of_step, parameters @ matrix)

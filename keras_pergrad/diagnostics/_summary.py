@@ -1,0 +1,128 @@
+"""From measured steps to records, and from records to the numbers of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from keras_pergrad.diagnostics._diagnostic import Diagnostic
+from keras_pergrad.diagnostics._outliers import OutlierTable, standing_out
+from keras_pergrad.diagnostics._record import Record
+from keras_pergrad.diagnostics._step import Groups, MeasuredStep, Seen
+
+_NOISE = "NoiseScale"
+
+
+class Summary:
+    """Makes the records of one model.
+
+    Args:
+        diagnostics: which numbers.
+        paths: of the weights.
+        parameters: `[V]`, how many numbers each has.
+        kinds: of groups that records have beside the model: `"layer"`, `"variable"`.
+    """
+
+    def __init__(
+        self,
+        diagnostics: Sequence[Diagnostic],
+        paths: Sequence[str],
+        parameters: np.ndarray,
+        kinds: Sequence[str] = ("layer",),
+    ):
+        self.diagnostics = list(diagnostics)
+        self.groups = Groups.of(paths)
+        self._parameters = parameters
+        self._places = [k for kind in kinds for k in self.groups.places(kind)]
+
+    def record(self, step: MeasuredStep, epoch: int, table: OutlierTable) -> Record:
+        """The record of a step, whose rows come into the table."""
+        terms = self._terms(step)
+        values = {
+            name: column for each in self.diagnostics for name, column in self._named(each, terms)
+        }
+        whole = step.samples["squared_norms"].sum(axis=1)
+        rows = standing_out(step, self.groups, epoch, table.top_k)
+        noise = terms.get(_NOISE)
+        return Record(
+            step.step,
+            epoch,
+            step.size,
+            step.learning_rate,
+            {name: float(column[0]) for name, column in values.items()},
+            {
+                self.groups.names[k]: {n: float(c[k]) for n, c in values.items() if len(c) > 1}
+                for k in self._places
+            },
+            {name: [float(each) for each in found[:, 0]] for name, found in terms.items()},
+            {}
+            if noise is None
+            else {
+                self.groups.names[k]: [float(each) for each in noise[:, k]]
+                for k in (0, *self._places)
+            },
+            [int(each) for each in step.ids[~step.finite]],
+            int((whole == 0).sum()),
+            table.add(rows),
+            step.known,
+        )
+
+    def values(self, terms: dict[str, np.ndarray]) -> dict[str, float]:
+        """The model's numbers of terms that were put together, diagnostic → `[k]`."""
+        columns = {name: np.asarray(each)[:, None] for name, each in terms.items()}
+        return {
+            name: float(column[0])
+            for each in self.diagnostics
+            for name, column in self._named(each, columns)
+        }
+
+    def _terms(self, step: MeasuredStep) -> dict[str, np.ndarray]:
+        seen = Seen.of(step, self.groups, self._parameters)
+        found = {}
+        with np.errstate(all="ignore"):
+            for each in self.diagnostics:
+                columns = each.terms(seen) if seen.size else None
+                if columns is not None:
+                    found[type(each).__name__] = columns[:, :1] if each.of_model_alone else columns
+        return found
+
+    def _named(self, diagnostic: Diagnostic, terms: dict[str, np.ndarray]) -> Iterable:
+        found = terms.get(type(diagnostic).__name__)
+        if found is None:
+            return [(name, np.array([np.nan])) for name in diagnostic.names]
+        return zip(diagnostic.names, diagnostic.values(found), strict=True)
+
+
+class Window:
+    """The model's terms of the steps of one epoch, put together.
+
+    Args:
+        diagnostics: whose terms.
+    """
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]):
+        self._largest = {type(each).__name__ for each in diagnostics if each.largest}
+        self._together: dict[str, np.ndarray] = {}
+        self._counts: dict[str, np.ndarray] = {}
+
+    def add(self, record: Record) -> None:
+        """Takes in a step; a term that is not finite is left out."""
+        for name, terms in record.terms.items():
+            new = np.asarray(terms, float)
+            known = np.isfinite(new)
+            start = -np.inf if name in self._largest else 0.0
+            before = self._together.get(name, np.full(len(new), start))
+            put = np.maximum if name in self._largest else np.add
+            self._together[name] = np.where(known, put(before, np.where(known, new, 0.0)), before)
+            self._counts[name] = self._counts.get(name, np.zeros(len(new))) + known
+
+    @property
+    def terms(self) -> dict[str, np.ndarray]:
+        """Diagnostic → its terms, averaged or the largest; NaN for none."""
+        found = {}
+        for name, together in self._together.items():
+            count = self._counts[name]
+            by = 1 if name in self._largest else np.maximum(count, 1)
+            found[name] = np.where(count > 0, together / by, np.nan)
+        return found
