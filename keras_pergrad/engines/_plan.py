@@ -27,8 +27,8 @@ class Plan(Observer):
         remarks: what a person should know.
         interacts: whether samples meet what was made of all of them.
         observed: whether the run was a real training step.
-        unnoticed: whether that step's update must not notice it: its own gradients are read only where
-            no other reader keeps TensorFlow from rewriting the update as it would.
+        unnoticed: whether that step's update must not notice it: its own gradients are read only
+            where no other reader keeps TensorFlow from rewriting the update as it would.
     """
 
     run: Run

@@ -63,10 +63,10 @@ def _inputs(data: Any, batch_size: int) -> Iterator[Any]:
         for batch in data:
             yield keras.utils.unpack_x_y_sample_weight(batch)[0]
         return
-    rows = {len(leaf) for leaf in keras.tree.flatten(data)}
-    if len(rows) != 1:
-        raise DataError(f"`data` are inputs with one row a sample. Received: rows {sorted(rows)}.")
-    size = rows.pop()
+    sizes = {len(leaf) for leaf in keras.tree.flatten(data)}
+    if len(sizes) != 1:
+        raise DataError(f"`data` are inputs with one row a sample. Received: rows {sorted(sizes)}.")
+    size = sizes.pop()
     for start in range(0, max(size, 1), batch_size):
         rows = slice(start, start + batch_size)
         yield keras.tree.map_structure(functools.partial(_as_fit_gives, rows=rows), data)
