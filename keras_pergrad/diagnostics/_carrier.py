@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_pergrad.diagnostics._primitives import GRAM, GRAM_NUMBERS, OF_SAMPLES, OF_STEP
+from keras_pergrad.diagnostics._primitives import LENGTHS, OF_SAMPLES, OF_STEP
 from keras_pergrad.diagnostics._room import Room
 from keras_pergrad.errors import PerGradError
 
@@ -34,7 +34,7 @@ class Layout:
     def of_step(self) -> dict[str, int]:
         """Primitive → numbers of a step, in their order."""
         names = [name for name in OF_STEP if name in self.wanted]
-        return {name: GRAM_NUMBERS if name == GRAM else self.variables for name in names}
+        return {name: LENGTHS.get(name, self.variables) for name in names}
 
 
 class Part(NamedTuple):

@@ -10,6 +10,7 @@ from keras_pergrad.diagnostics._directions import Contributions, Cosine, InnerAn
 from keras_pergrad.diagnostics._noise import Coherence, NoiseScale, NormTest
 from keras_pergrad.diagnostics._norms import ClipFraction, Concentration, LargestNorm, NormQuantiles
 from keras_pergrad.diagnostics._pairs import Pairs, PairwiseCosine, ParameterSignal
+from keras_pergrad.diagnostics._update import LossChange
 from keras_pergrad.errors import PerGradError
 
 DIAGNOSTICS: tuple[type[Diagnostic], ...] = (
@@ -22,6 +23,7 @@ DIAGNOSTICS: tuple[type[Diagnostic], ...] = (
     Cosine,
     Contributions,
     InnerAndOrthogonalTest,
+    LossChange,
     PairwiseCosine,
     Pairs,
     ParameterSignal,

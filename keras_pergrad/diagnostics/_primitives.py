@@ -6,33 +6,39 @@ and their parts add up, whatever is made of them does not.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from keras_pergrad.gradients import SampleGradients
+from keras_pergrad.runs import Run
 
 Gradient = list[tf.Tensor]
 
 SQUARED_NORMS = "squared_norms"  # ‖g_i‖², `[B, V]`
 PROJECTIONS = "projections"  # ⟨g_i, ḡ⟩, `[B, V]`
+ALONG_UPDATE = "along_update"  # ⟨g_i, Δθ⟩, `[B, V]`, with the step's own update
 MEAN_SQUARES = "mean_squares"  # ‖ḡ‖², `[V]`
 UNIT_SQUARES = "unit_squares"  # ‖Σ_i g_i/‖g_i‖‖², `[V]`
 GRAM = "gram"  # of the Gram matrix ⟨g_i, g_j⟩: see `_gram`, `[k]`
+LOSSES = "losses"  # the samples' part of the scalar before the update, and after it, `[2]`
 SIGNAL = "signal"  # Σ over a weight's numbers of ((ḡ² - s²/B)/s²), `[V]`
 
 
-OF_SAMPLES = (SQUARED_NORMS, PROJECTIONS)
-OF_STEP = (MEAN_SQUARES, UNIT_SQUARES, SIGNAL, GRAM)
-GRAM_NUMBERS = 5
+OF_SAMPLES = (SQUARED_NORMS, PROJECTIONS, ALONG_UPDATE)
+OF_STEP = (MEAN_SQUARES, UNIT_SQUARES, SIGNAL, LOSSES, GRAM)
+LENGTHS = {LOSSES: 2, GRAM: 5}  # of those with other numbers than one a variable
+OF_REPLICAS = (LOSSES,)  # of which each replica has a part; of the others, all have the whole
 
 
 def of_samples(
-    g: SampleGradients, mean: Gradient | None, wanted: frozenset[str]
+    run: Run, g: SampleGradients, mean: Gradient | None, wanted: frozenset[str]
 ) -> dict[str, tf.Tensor]:
-    """Those of samples, name → `[B, V]`.
+    """Those of samples, name → `[B, V]`; after the update.
 
     Args:
+        run: the step's run.
         g: the samples' gradients.
         mean: the mean gradient of all replicas; None where there is one.
         wanted: the names of primitives.
@@ -43,14 +49,23 @@ def of_samples(
     if PROJECTIONS in wanted:
         along = g.projections("variable") if mean is None else g.dot(mean, "variable")
         found[PROJECTIONS] = _columns(along)
+    if ALONG_UPDATE in wanted:
+        pairs = zip(_updated(run), run.weights, strict=True)
+        found[ALONG_UPDATE] = _columns(
+            g.dot([after - before for after, before in pairs], "variable")
+        )
     return found
 
 
 def of_step(
-    g: SampleGradients, mean: Gradient | None, wanted: frozenset[str], samples: dict[str, tf.Tensor]
+    run: Run,
+    g: SampleGradients,
+    mean: Gradient | None,
+    wanted: frozenset[str],
+    samples: dict[str, tf.Tensor],
 ) -> dict[str, tf.Tensor]:
     """Those of a step, name → `[k]`; of one replica, but for the mean gradient's."""
-    found = {}
+    found: dict[str, tf.Tensor] = {}
     if MEAN_SQUARES in wanted and mean is None and PROJECTIONS in samples:
         size = tf.cast(tf.maximum(g.num_samples, 1), tf.float64)
         found[MEAN_SQUARES] = tf.reduce_sum(samples[PROJECTIONS], axis=0) / size
@@ -59,7 +74,23 @@ def of_step(
     for name, make in _ALONE.items():
         if name in wanted:
             found[name] = make(g)
-    return found
+    if LOSSES in wanted:
+        found[LOSSES] = _losses(run)
+    return {name: found[name] for name in OF_STEP if name in found}
+
+
+def _updated(run: Run) -> Gradient:
+    """The weights after the update, as they were read."""
+    pairs = zip(run.variables, run.weights, strict=True)
+    return [tf.cast(tf.convert_to_tensor(v), weight.dtype) for v, weight in pairs]
+
+
+def _losses(run: Run) -> tf.Tensor:
+    """The samples' part of the scalar, with the step's noise, at the weights before and after."""
+    updated = dict(zip(map(id, run.variables), _updated(run), strict=True))
+    state = [(v, updated.get(id(v), value)) for v, value in run.state]
+    after = dataclasses.replace(run, state=state).again().loss
+    return tf.stack([tf.cast(each, tf.float64) for each in (run.loss_at(run.y_pred), after)])
 
 
 def _unit_squares(g: SampleGradients) -> tf.Tensor:

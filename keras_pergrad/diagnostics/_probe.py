@@ -8,7 +8,13 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.diagnostics._carrier import Carrier, Layout, Part
-from keras_pergrad.diagnostics._primitives import SQUARED_NORMS, Gradient, of_samples, of_step
+from keras_pergrad.diagnostics._primitives import (
+    OF_REPLICAS,
+    SQUARED_NORMS,
+    Gradient,
+    of_samples,
+    of_step,
+)
 from keras_pergrad.diagnostics._step import MeasuredStep
 from keras_pergrad.engines import (
     DEFAULT_MEMORY_BUDGET,
@@ -55,7 +61,7 @@ class Probe:
     # --- where the model runs ---
 
     def measure(self, run: Run, ids: tf.Tensor | None) -> None:
-        """Measures a training step of one replica, if it is due; before its update.
+        """Measures a training step of one replica, if it is due; after its update.
 
         Args:
             run: the step's run.
@@ -69,11 +75,11 @@ class Probe:
 
         def keep() -> tf.Tensor:
             g, known = self._gradients(run) if found is None else found
-            samples = of_samples(g, mean, self.wanted)
+            samples = of_samples(run, g, mean, self.wanted)
             columns = [_losses(run, samples), _weights(run), *samples.values()]
             rows = fingerprints(run.batch.x) if ids is None else ids
             head = rate, tf.convert_to_tensor(run.size), known
-            carrier.add(head, rows, columns, of_step(g, mean, self.wanted, samples))
+            carrier.add(head, rows, columns, of_step(run, g, mean, self.wanted, samples))
             return tf.constant(True)
 
         due = tf.equal(carrier.turn % self.every, 0) & tf.greater(run.size, 0)
@@ -162,5 +168,10 @@ def _joined(parts: list[Part]) -> MeasuredStep:
         np.concatenate([part.losses for part in parts]),
         np.concatenate([part.weights for part in parts]),
         {n: np.concatenate([part.samples[n] for part in parts]) for n in first.samples},
-        first.of_step,
+        {
+            name: np.sum([part.of_step[name] for part in parts], axis=0)
+            if name in OF_REPLICAS
+            else numbers
+            for name, numbers in first.of_step.items()
+        },
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from keras_pergrad.diagnostics._primitives import LENGTHS
+
 MODEL = "model"
 
 
@@ -79,7 +81,7 @@ class MeasuredStep:
     def unweighted(self) -> MeasuredStep:
         """The same of the gradients without sample weights; a weight of 0 leaves zeros."""
         inverse = np.divide(1.0, self.weights, out=np.zeros(self.size), where=self.weights != 0)
-        powers = {"squared_norms": 2, "projections": 1}
+        powers = {"squared_norms": 2, "projections": 1, "along_update": 1}
         samples = {n: each * inverse[:, None] ** powers[n] for n, each in self.samples.items()}
         return MeasuredStep(
             self.step,
@@ -100,7 +102,7 @@ class Seen:
     Attributes:
         size: the number of samples that count.
         samples: primitive → `[B, G]`.
-        of_step: primitive → `[G]`; of the Gram matrix, of the model alone, `[k]`.
+        of_step: primitive → `[G]` or, where it is of the model alone, `[k]`.
         parameters: `[G]`, how many numbers a group's weights have.
     """
 
@@ -115,7 +117,6 @@ class Seen:
         finite, matrix = step.finite, groups.matrix
         samples = {name: each[finite] @ matrix for name, each in step.samples.items()}
         of_step = {
-            name: each @ matrix if len(each) == len(matrix) and name != "gram" else each
-            for name, each in step.of_step.items()
+            name: each if name in LENGTHS else each @ matrix for name, each in step.of_step.items()
         }
         return cls(int(finite.sum()), samples, of_step, parameters @ matrix)

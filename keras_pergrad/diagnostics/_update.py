@@ -1,0 +1,31 @@
+"""What an update does to the loss, as the gradients foretell it and as it comes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_pergrad.diagnostics._diagnostic import Diagnostic
+from keras_pergrad.diagnostics._step import Seen
+
+
+class LossChange(Diagnostic):
+    """`(1/B) Σ_i ⟨g_i, Δθ⟩` for the update `Δθ`, the change of the batch's loss, and their ratio.
+
+    To first order the two are equal. A ratio well below 1 says that the loss curves within the
+    length of a step; below 0, that the step has overshot. The same batch, and the same noise.
+    """
+
+    names = ("loss_change_predicted", "loss_change", "loss_change_ratio")
+    needs = frozenset({"squared_norms", "along_update", "losses"})
+    level = "standard"
+    of_model_alone = True
+
+    def terms(self, seen: Seen) -> np.ndarray:
+        before, after = seen.of_step["losses"]
+        return np.array([[seen.samples["along_update"][:, 0].mean()], [after - before]])
+
+    def values(self, terms: np.ndarray) -> np.ndarray:
+        predicted, realised = terms
+        moves = predicted != 0
+        ratio = np.where(moves, realised / np.where(moves, predicted, 1.0), np.nan)
+        return np.stack([predicted, realised, ratio])
