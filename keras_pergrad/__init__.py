@@ -4,7 +4,16 @@ from keras_pergrad import (
     _backend,  # first: refuses any backend but TensorFlow  # noqa: F401
     callbacks,
 )
-from keras_pergrad.diagnostics import NoiseScaleEstimate, OutlierRow, Record, load_records
+from keras_pergrad.diagnostics import (
+    LossConflict,
+    NoiseScaleEstimate,
+    NoiseSplit,
+    OutlierRow,
+    Record,
+    load_records,
+    loss_conflict,
+    noise_split,
+)
 from keras_pergrad.engines import per_sample_gradients
 from keras_pergrad.equivalence import (
     Cause,
@@ -51,7 +60,9 @@ __all__ = [
     "EquivalenceReport",
     "EquivalenceWarning",
     "Explanation",
+    "LossConflict",
     "NoiseScaleEstimate",
+    "NoiseSplit",
     "OutlierRow",
     "PerGradError",
     "PerGradMixin",
@@ -72,6 +83,8 @@ __all__ = [
     "explain",
     "load_records",
     "locate",
+    "loss_conflict",
+    "noise_split",
     "per_sample_gradients",
     "replace_batch_norm",
     "with_ids",

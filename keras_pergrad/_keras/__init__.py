@@ -54,7 +54,7 @@ from keras_pergrad._keras._packed import (
 from keras_pergrad._keras._reductions import Reduction, scale_for_replicas
 from keras_pergrad._keras._sandboxed import sandbox
 from keras_pergrad._keras._seams import intercept, reductions_by, writes_remembered
-from keras_pergrad._keras._seeds import global_seed_state, seeds_kept
+from keras_pergrad._keras._seeds import far_seed, global_seed_state, seeds_kept, skip_seeds
 from keras_pergrad._keras._tensors import cut, mask_of, with_logits, with_mask
 from keras_pergrad._keras._trainer import (
     added_losses,
@@ -91,6 +91,7 @@ __all__ = [
     "cut",
     "depending_on",
     "emptied",
+    "far_seed",
     "forget_custom_gradients",
     "forward",
     "functional_init_arguments",
@@ -115,6 +116,7 @@ __all__ = [
     "sandbox",
     "scale_for_replicas",
     "seeds_kept",
+    "skip_seeds",
     "stacked",
     "standard_converter",
     "static_shape",

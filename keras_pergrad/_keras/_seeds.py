@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -33,3 +34,24 @@ def seeds_kept() -> Iterator[None]:
         np.random.set_state(states[1])
         if eager:
             eager.setstate(states[2])
+
+
+_FAR = 2**20  # draws ahead of where a generator is
+
+
+def far_seed(variable: keras.Variable, state: Any) -> Any:
+    """The state of a generator of seeds far ahead; any other variable's as it is.
+
+    Keras 3.15 keeps `[seed, counter]` in a variable of that name.
+    """
+    is_seed = variable.path.endswith("seed_generator_state") and tuple(variable.shape) == (2,)
+    return state + np.array([0, _FAR], np.uint32) if is_seed else state
+
+
+def skip_seeds() -> None:
+    """Lets TensorFlow's, Python's and NumPy's own generators draw once; within `seeds_kept`."""
+    random.random()
+    np.random.random()
+    eager = getattr(tf_context.context(), "_rng", None)
+    if eager:
+        eager.random()

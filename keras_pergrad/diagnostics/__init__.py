@@ -6,10 +6,12 @@
 """
 
 from keras_pergrad.diagnostics._catalogue import diagnostics_of, expect_names
+from keras_pergrad.diagnostics._conflict import LossConflict, loss_conflict
 from keras_pergrad.diagnostics._diagnostic import Diagnostic
 from keras_pergrad.diagnostics._file import RecordFile, load_records
 from keras_pergrad.diagnostics._monitor import Monitor
 from keras_pergrad.diagnostics._noise_scale import NoiseScaleEstimate, noise_scale
+from keras_pergrad.diagnostics._noise_split import NoiseSplit, noise_split
 from keras_pergrad.diagnostics._outliers import OutlierTable
 from keras_pergrad.diagnostics._probe import Probe
 from keras_pergrad.diagnostics._record import OutlierRow, Record
@@ -18,9 +20,11 @@ from keras_pergrad.diagnostics._summary import Summary, Window
 
 __all__ = [
     "Diagnostic",
+    "LossConflict",
     "MeasuredStep",
     "Monitor",
     "NoiseScaleEstimate",
+    "NoiseSplit",
     "OutlierRow",
     "OutlierTable",
     "Probe",
@@ -31,5 +35,7 @@ __all__ = [
     "diagnostics_of",
     "expect_names",
     "load_records",
+    "loss_conflict",
     "noise_scale",
+    "noise_split",
 ]

@@ -29,7 +29,13 @@ from keras_pergrad.runs._unreduced import unreduced_losses_told
 
 
 def start(
-    model: keras.Model, batch: Batch, *, of: str, training: bool = True, double: bool = False
+    model: keras.Model,
+    batch: Batch,
+    *,
+    of: str,
+    training: bool = True,
+    double: bool = False,
+    other_draws: bool = False,
 ) -> Run:
     """Runs the batch once, without a trace, and records it.
 
@@ -39,6 +45,7 @@ def start(
         of: `"contribution"` or `"own"`.
         training: the `training` argument of the model's call.
         double: whether the weights are read as float64, inside `computing_in_float64`.
+        other_draws: whether it draws other noise than a run without; the same each time.
 
     Raises:
         DataError: the batch has no samples, and the model does not run on none.
@@ -47,6 +54,8 @@ def start(
     prepare(model, batch)
     expect_numbers(model, batch)
     state = read(every_variable(model))
+    if other_draws:
+        state = [(variable, _keras.far_seed(variable, value)) for variable, value in state]
     run = Run(
         model,
         batch,
@@ -59,6 +68,8 @@ def start(
     )
     box = Sandbox(run.state, run.variables)
     with nothing_else_kept(model):
+        if other_draws:
+            _keras.skip_seeds()
         with no_samples_told(model, batch), box, run.recording.listen():
             run.y_pred = _keras.forward(model, batch.x, training)
             run.terms = _keras.added_losses(model)
