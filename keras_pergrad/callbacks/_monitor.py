@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_pergrad.callbacks._board import Board
 from keras_pergrad.diagnostics import (
     Monitor,
     NoiseScaleEstimate,
@@ -99,6 +100,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         self._engine, self._memory_budget = engine, memory_budget
         self._kinds = ("layer", "variable") if by_variable else ("layer",)
         self._file = RecordFile(jsonl)
+        self._board = Board(log_dir)
         self._table = OutlierTable(top_k)
         self._window = Window(self.diagnostics)
         self._summary: Summary | None = None
@@ -138,8 +140,13 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         self._epoch = epoch
         self._window = Window(self.diagnostics)
 
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self.records:
+            self._board.epoch(self.records[-1].step, self.outliers(), None)
+
     def on_train_end(self, logs: Any = None) -> None:
         self._running = False
+        self._board.close()
         stop_monitoring(self.model, self)
 
     def on_test_begin(self, logs: Any = None) -> None:
@@ -166,8 +173,9 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
             if self._summary is None:
                 self._summary = self._new_summary()
             made = [self._summary.record(step, self._epoch, self._table) for step in steps]
-            for record in made:
+            for step, record in zip(steps, made, strict=True):
                 self._window.add(record)
+                self._board.step(step, record, self.scalars)
                 self._say(record)
             self.records.extend(made)
             self._file.append(made)
