@@ -3,6 +3,7 @@
 from keras_pergrad import (
     _backend,  # first: refuses any backend but TensorFlow  # noqa: F401
     callbacks,
+    plots,
 )
 from keras_pergrad.diagnostics import (
     LossConflict,
@@ -28,6 +29,7 @@ from keras_pergrad.errors import (
     DataError,
     EquivalenceError,
     EquivalenceWarning,
+    MissingExtraError,
     PerGradError,
     PerGradWarning,
     SeparationError,
@@ -61,6 +63,7 @@ __all__ = [
     "EquivalenceWarning",
     "Explanation",
     "LossConflict",
+    "MissingExtraError",
     "NoiseScaleEstimate",
     "NoiseSplit",
     "OutlierRow",
@@ -86,6 +89,7 @@ __all__ = [
     "loss_conflict",
     "noise_split",
     "per_sample_gradients",
+    "plots",
     "replace_batch_norm",
     "with_ids",
 ]

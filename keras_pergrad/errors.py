@@ -29,6 +29,10 @@ class BackendError(ImportError):
     """Keras runs on another backend than TensorFlow."""
 
 
+class MissingExtraError(PerGradError, ImportError):
+    """A package that only some of this one needs. The message has the line that installs it."""
+
+
 class EquivalenceError(AssertionError):
     """The mean of the sample gradients is not the batch gradient.
 

@@ -6,10 +6,12 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_pergrad import plots
 from keras_pergrad.callbacks._board import Board
 from keras_pergrad.diagnostics import (
     Monitor,
@@ -28,6 +30,9 @@ from keras_pergrad.diagnostics import (
 from keras_pergrad.engines import DEFAULT_MEMORY_BUDGET, Engine
 from keras_pergrad.errors import PerGradError, PerGradWarning
 from keras_pergrad.models import start_monitoring, stop_monitoring
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 KEPT = 10_000  # records in memory; a file has them all
 SHOWN = ("grad_norm_median", "grad_norm_max", "grad_noise_scale", "grad_coherence", "grad_cosine")
@@ -124,6 +129,23 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         """
         records = list(self.records)
         return noise_scale(records if last is None else records[-last:], group)
+
+    def dashboard(self, x: Any = None) -> Figure:
+        """All pictures of `pg.plots` in one matplotlib figure, not shown.
+
+        Args:
+            x: the inputs as given to `fit`, to show outliers where they are images.
+        """
+        return plots.dashboard(self, x)
+
+    def report(self, path: str | os.PathLike, x: Any = None) -> Path:
+        """Writes the pictures and tables into one HTML file, which needs nothing but a browser.
+
+        Args:
+            path: of the file.
+            x: the inputs as given to `fit`, to show outliers where they are images.
+        """
+        return plots.report(self, path, x)
 
     # --- Keras' callback ---
 

@@ -8,17 +8,21 @@
 from keras_pergrad.diagnostics._catalogue import diagnostics_of, expect_names
 from keras_pergrad.diagnostics._conflict import LossConflict, loss_conflict
 from keras_pergrad.diagnostics._diagnostic import Diagnostic
+from keras_pergrad.diagnostics._epochs import by_epoch
 from keras_pergrad.diagnostics._file import RecordFile, load_records
+from keras_pergrad.diagnostics._histograms import EDGES
 from keras_pergrad.diagnostics._monitor import Monitor
 from keras_pergrad.diagnostics._noise_scale import NoiseScaleEstimate, noise_scale
 from keras_pergrad.diagnostics._noise_split import NoiseSplit, noise_split
 from keras_pergrad.diagnostics._outliers import OutlierTable
 from keras_pergrad.diagnostics._probe import Probe
 from keras_pergrad.diagnostics._record import OutlierRow, Record
-from keras_pergrad.diagnostics._step import MeasuredStep
+from keras_pergrad.diagnostics._step import MODEL, MeasuredStep
 from keras_pergrad.diagnostics._summary import Summary, Window
 
 __all__ = [
+    "EDGES",
+    "MODEL",
     "Diagnostic",
     "LossConflict",
     "MeasuredStep",
@@ -32,6 +36,7 @@ __all__ = [
     "RecordFile",
     "Summary",
     "Window",
+    "by_epoch",
     "diagnostics_of",
     "expect_names",
     "load_records",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_pergrad.diagnostics._probe import Probe
+from keras_pergrad.diagnostics._record import OutlierRow, Record
 
 
 class Monitor(abc.ABC):
@@ -15,9 +17,15 @@ class Monitor(abc.ABC):
 
     Attributes:
         probe: what measures.
+        records: the measured steps.
     """
 
     probe: Probe
+    records: Sequence[Record]
+
+    @abc.abstractmethod
+    def outliers(self) -> list[OutlierRow]:
+        """The rows of the data that stood out most, the worst first."""
 
     @abc.abstractmethod
     def before_call(self, model: keras.Model) -> None:

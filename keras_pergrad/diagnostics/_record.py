@@ -52,6 +52,7 @@ class Record:
         zero: how many samples have no gradient at all.
         rows: those that have come into the outlier table.
         known: whether the samples' contributions exist.
+        histograms: `"log_norm"`, `"grad_cosine"` → how many samples are in each bin of `EDGES`.
     """
 
     step: int
@@ -66,6 +67,7 @@ class Record:
     zero: int = 0
     rows: list[OutlierRow] = field(default_factory=list)
     known: bool = True
+    histograms: dict[str, list[int]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """One line; NaN is null and infinity a string, as JSON has neither."""

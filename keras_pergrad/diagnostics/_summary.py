@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from keras_pergrad.diagnostics._diagnostic import Diagnostic
+from keras_pergrad.diagnostics._histograms import histograms
 from keras_pergrad.diagnostics._outliers import OutlierTable, standing_out
 from keras_pergrad.diagnostics._record import Record
 from keras_pergrad.diagnostics._step import Groups, MeasuredStep, Seen
@@ -38,7 +39,8 @@ class Summary:
 
     def record(self, step: MeasuredStep, epoch: int, table: OutlierTable) -> Record:
         """The record of a step, whose rows come into the table."""
-        terms = self._terms(step)
+        seen = Seen.of(step, self.groups, self._parameters)
+        terms = self._terms(seen)
         values = {
             name: column for each in self.diagnostics for name, column in self._named(each, terms)
         }
@@ -66,6 +68,7 @@ class Summary:
             int((whole == 0).sum()),
             table.add(rows),
             step.known,
+            histograms(seen),
         )
 
     def values(self, terms: dict[str, np.ndarray]) -> dict[str, float]:
@@ -77,8 +80,7 @@ class Summary:
             for name, column in self._named(each, columns)
         }
 
-    def _terms(self, step: MeasuredStep) -> dict[str, np.ndarray]:
-        seen = Seen.of(step, self.groups, self._parameters)
+    def _terms(self, seen: Seen) -> dict[str, np.ndarray]:
         found = {}
         with np.errstate(all="ignore"):
             for each in self.diagnostics:
