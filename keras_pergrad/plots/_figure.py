@@ -39,7 +39,7 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
 
 
-def dress(axes: Axes, title: str, x: str, y: str, *, letters: int = 74) -> None:
+def dress(axes: Axes, title: str, x: str, y: str, *, letters: int = 80) -> None:
     """Gives axes their words, and takes away what is only ornament.
 
     Args:
@@ -52,7 +52,7 @@ def dress(axes: Axes, title: str, x: str, y: str, *, letters: int = 74) -> None:
     axes.set_title(lines, loc="left", fontsize=10.5, color=DARK)
     axes.set_xlabel(x, fontsize=9, color=DARK)
     axes.set_ylabel(y, fontsize=9, color=DARK)
-    axes.tick_params(labelsize=8, color=GREY)
+    axes.tick_params(which="both", labelsize=8, color=GREY)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -81,16 +81,21 @@ def log_scale(axes: Axes, *values: Sequence[float] | np.ndarray) -> None:
 
 
 def plain_numbers(axis: Axis) -> None:
-    """Writes 3 where a logarithmic axis would write 3 × 10⁰."""
-    from matplotlib.ticker import LogFormatter
+    """Writes 3 where a logarithmic axis would write 3 × 10⁰; between decades only on short axes."""
 
-    axis.set_major_formatter(LogFormatter())
-    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1.2, 0.5)))
+    def between(value: float, place: int | None) -> str:
+        low, high = sorted(axis.get_view_interval())
+        return short(value) if high < 15 * low and f"{value:e}"[0] in "235" else ""
+
+    axis.set_major_formatter(lambda value, place: short(value))
+    axis.set_minor_formatter(between)
 
 
 def step_axis(axes: Axes, records: Sequence[Record]) -> str:
     """Whole steps, and dotted lines where epochs begin, if they are few; answers its words."""
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     if len(records) == 1:
         axes.set_xlim(records[0].step - 1, records[0].step + 1)
     begins = [new.step for old, new in itertools.pairwise(records) if new.epoch != old.epoch]

@@ -83,7 +83,13 @@ def draw_over_time(
     )
     low, high = _interval(found)
     axes.fill_between(
-        steps, low, high, color=_figure.BLUE, alpha=0.2, linewidth=0, label="95 % interval"
+        steps,
+        low,
+        high,
+        color=_figure.BLUE,
+        alpha=0.2,
+        linewidth=0,
+        label="95 % interval" if np.isfinite(low).any() else "_",
     )
     _shade(axes, steps, np.isnan(values))
     _figure.log_scale(axes, values, sizes)

@@ -54,9 +54,7 @@ def draw_norms(axes: Axes, records: Sequence[Record], group: str = MODEL) -> Non
         numbers(records, f"grad_norm_{name}", group) for name in ("median", "p95", "max")
     )
     mark = _figure.marker(len(records))
-    axes.plot(
-        steps, largest, ".", color=_figure.VERMILLION, markersize=4, label="largest", zorder=3
-    )
+    axes.plot(steps, largest, ".", color=_figure.VERMILLION, ms=4, label="largest", zorder=3)
     axes.plot(
         steps, high, color=_figure.GREEN, linewidth=1, marker=mark, markersize=3, label="95 %"
     )

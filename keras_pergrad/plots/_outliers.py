@@ -100,7 +100,7 @@ def draw_outliers(
     for k, image in enumerate(images):
         if image is not None:
             _draw_image(axes, k, image)
-    _figure.dress(axes, _said(rows, len(table)), "", "", letters=108)
+    _figure.dress(axes, _said(rows, len(table)), "", "", letters=120)
 
 
 def _places(lines: Sequence[Sequence[str]], start: float) -> list[tuple[float, float]]:

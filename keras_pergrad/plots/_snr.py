@@ -100,22 +100,20 @@ def draw_snr(axes: Axes, records: Sequence[Record], looks: Sequence[slice]) -> N
         norm=LogNorm(low, high),
         rasterized=True,
     )
-    _add_bar(axes, shown)
+    _add_bar(axes, shown, 12 * height(len(layers)))
     _name_rows(axes, layers)
     if len(looks) == 1:
         axes.set_xticks([records[-1].step])
-    _figure.dress(axes, _said(found, short_names(layers)), "step", "", letters=108)
+    _figure.dress(axes, _said(found, short_names(layers)), "step", "", letters=115)
     axes.grid(visible=False)
     _add_legend(axes, dominated, np.isnan(found) & ~dominated)
 
 
-def _add_bar(axes: Axes, shown: QuadMesh) -> None:
-    bar = axes.figure.colorbar(
-        shown, ax=axes, pad=0.01, fraction=0.03, aspect=12 * height(len(axes.get_yticks()))
-    )
+def _add_bar(axes: Axes, shown: QuadMesh, aspect: float) -> None:
+    bar = axes.figure.colorbar(shown, ax=axes, pad=0.01, fraction=0.03, aspect=aspect)
     bar.set_label("signal to noise (log)", fontsize=9, color=_figure.DARK)
     _figure.plain_numbers(bar.ax.yaxis)
-    bar.ax.tick_params(labelsize=8, color=_figure.GREY)
+    bar.ax.tick_params(which="both", labelsize=8, color=_figure.GREY)
 
 
 def _name_rows(axes: Axes, layers: Sequence[str]) -> None:
@@ -150,12 +148,13 @@ def _edges(steps: Sequence[int]) -> np.ndarray:
 
 
 def _limits(found: np.ndarray) -> tuple[float, float]:
-    """Of the colours: from 2 % to 98 % of the cells, a factor of two at least."""
+    """Of the colours: from 2 % to 98 % of the cells, a factor of 4 at least."""
     known = found[np.isfinite(found)]
     if not len(known):
         return 0.1, 1.0
     low, high = np.quantile(known, (0.02, 0.98))
-    return (low, high) if high > 2 * low else (low / 1.5, high * 1.5)
+    middle = np.sqrt(low * high)
+    return min(low, middle / 2), max(high, middle * 2)
 
 
 def _said(found: np.ndarray, names: Sequence[str]) -> str:
