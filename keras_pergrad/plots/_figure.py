@@ -83,9 +83,9 @@ def log_scale(axes: Axes, *values: Sequence[float] | np.ndarray) -> None:
 def plain_numbers(axis: Axis) -> None:
     """Writes 3 where a logarithmic axis would write 3 × 10⁰; between decades only on short axes."""
 
-    def between(value: float, place: int | None) -> str:
+    def between(value: float, place: float) -> str:
         low, high = sorted(axis.get_view_interval())
-        return short(value) if high < 15 * low and f"{value:e}"[0] in "235" else ""
+        return short(value) if high < 40 * low and f"{value:e}"[0] in "235" else ""
 
     axis.set_major_formatter(lambda value, place: short(value))
     axis.set_minor_formatter(between)

@@ -82,6 +82,7 @@ def draw_over_time(
         label="batch size",
     )
     low, high = _interval(found)
+    label = "95 % interval" if np.isfinite(low).any() else "_"
     axes.fill_between(
         steps,
         low,
@@ -89,7 +90,7 @@ def draw_over_time(
         color=_figure.BLUE,
         alpha=0.2,
         linewidth=0,
-        label="95 % interval" if np.isfinite(low).any() else "_",
+        label=label,
     )
     _shade(axes, steps, np.isnan(values))
     _figure.log_scale(axes, values, sizes)

@@ -56,7 +56,7 @@ def outliers(source: Source | Iterable[OutlierRow], x: Any = None, *, top: int =
 
 def height(rows: int) -> float:
     """Inches that so many rows need."""
-    return 0.8 + 0.42 * rows
+    return 1.0 + 0.42 * rows
 
 
 def cells(rows: Sequence[OutlierRow]) -> tuple[list[str], list[list[str]]]:
@@ -91,7 +91,7 @@ def draw_outliers(
     """Draws the first `top` rows on axes, each with its image if there is one."""
     head, table = cells(rows[:top])
     axes.set_xlim(0, 1)
-    axes.set_ylim(len(table) - 0.4, -1)
+    axes.set_ylim(len(table) - 0.4, -1.5)
     axes.set_axis_off()
     pictured = any(image is not None for image in images)
     places = _places([head, *table], 0.09 if pictured else 0.0)

@@ -53,7 +53,7 @@ def report(source: Source, path: str | os.PathLike, x: Any = None) -> Path:
     """
     records = records_of(source)
     rows = known_rows(source if isinstance(source, Monitor) else records)
-    lines = [about(records), diagnostics.noise_scale(records).advice]
+    lines = [about(records), f"Over all of them: {diagnostics.noise_scale(records).advice}"]
     parts: list[Picture | Table] = [*_pictures(records), *_tables(records, rows, x)]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

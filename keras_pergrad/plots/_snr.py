@@ -100,7 +100,7 @@ def draw_snr(axes: Axes, records: Sequence[Record], looks: Sequence[slice]) -> N
         norm=LogNorm(low, high),
         rasterized=True,
     )
-    _add_bar(axes, shown, 12 * height(len(layers)))
+    _add_bar(axes, shown, 7 * height(len(layers)))
     _name_rows(axes, layers)
     if len(looks) == 1:
         axes.set_xticks([records[-1].step])
