@@ -4,7 +4,7 @@ from keras_pergrad import (
     _backend,  # first: refuses any backend but TensorFlow  # noqa: F401
     callbacks,
 )
-from keras_pergrad.diagnostics import NoiseScaleEstimate, OutlierRow, Record, load_records
+from keras_pergrad.diagnostics import NoiseScaleEstimate, OutlierRow, Record, Scores, load_records
 from keras_pergrad.engines import per_sample_gradients
 from keras_pergrad.equivalence import (
     Cause,
@@ -38,6 +38,7 @@ from keras_pergrad.models import (
     replace_batch_norm,
 )
 from keras_pergrad.rows import locate, with_ids
+from keras_pergrad.scores import score_dataset
 
 __version__ = "0.1.0"
 
@@ -61,6 +62,7 @@ __all__ = [
     "PerSample",
     "Record",
     "SampleGradients",
+    "Scores",
     "SeparationError",
     "TrainStepError",
     "UnsupportedError",
@@ -74,5 +76,6 @@ __all__ = [
     "locate",
     "per_sample_gradients",
     "replace_batch_norm",
+    "score_dataset",
     "with_ids",
 ]

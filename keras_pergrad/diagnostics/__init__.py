@@ -11,13 +11,28 @@ from keras_pergrad.diagnostics._file import RecordFile, load_records
 from keras_pergrad.diagnostics._monitor import Monitor
 from keras_pergrad.diagnostics._noise_scale import NoiseScaleEstimate, noise_scale
 from keras_pergrad.diagnostics._outliers import OutlierTable
+from keras_pergrad.diagnostics._primitives import (
+    ALIGNMENTS,
+    MEAN_SQUARES,
+    PROJECTIONS,
+    SQUARED_NORMS,
+    of_samples,
+    of_step,
+)
 from keras_pergrad.diagnostics._probe import Probe
 from keras_pergrad.diagnostics._record import OutlierRow, Record
-from keras_pergrad.diagnostics._step import MeasuredStep
+from keras_pergrad.diagnostics._sample_sums import SampleSums
+from keras_pergrad.diagnostics._scores import Scores
+from keras_pergrad.diagnostics._step import Groups, MeasuredStep
 from keras_pergrad.diagnostics._summary import Summary, Window
 
 __all__ = [
+    "ALIGNMENTS",
+    "MEAN_SQUARES",
+    "PROJECTIONS",
+    "SQUARED_NORMS",
     "Diagnostic",
+    "Groups",
     "MeasuredStep",
     "Monitor",
     "NoiseScaleEstimate",
@@ -26,10 +41,14 @@ __all__ = [
     "Probe",
     "Record",
     "RecordFile",
+    "SampleSums",
+    "Scores",
     "Summary",
     "Window",
     "diagnostics_of",
     "expect_names",
     "load_records",
     "noise_scale",
+    "of_samples",
+    "of_step",
 ]

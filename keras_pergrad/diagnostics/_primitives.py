@@ -6,7 +6,7 @@ and their parts add up, whatever is made of them does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -16,19 +16,23 @@ Gradient = list[tf.Tensor]
 
 SQUARED_NORMS = "squared_norms"  # ‖g_i‖², `[B, V]`
 PROJECTIONS = "projections"  # ⟨g_i, ḡ⟩, `[B, V]`
+ALIGNMENTS = "alignments"  # ⟨g_i, v⟩ with a given gradient v, `[B, V]`
 MEAN_SQUARES = "mean_squares"  # ‖ḡ‖², `[V]`
 UNIT_SQUARES = "unit_squares"  # ‖Σ_i g_i/‖g_i‖‖², `[V]`
 GRAM = "gram"  # of the Gram matrix ⟨g_i, g_j⟩: see `_gram`, `[k]`
 SIGNAL = "signal"  # Σ over a weight's numbers of ((ḡ² - s²/B)/s²), `[V]`
 
 
-OF_SAMPLES = (SQUARED_NORMS, PROJECTIONS)
+OF_SAMPLES = (SQUARED_NORMS, PROJECTIONS, ALIGNMENTS)
 OF_STEP = (MEAN_SQUARES, UNIT_SQUARES, SIGNAL, GRAM)
 GRAM_NUMBERS = 5
 
 
 def of_samples(
-    g: SampleGradients, mean: Gradient | None, wanted: frozenset[str]
+    g: SampleGradients,
+    mean: Gradient | None,
+    wanted: frozenset[str],
+    reference: Sequence[tf.Tensor] = (),
 ) -> dict[str, tf.Tensor]:
     """Those of samples, name → `[B, V]`.
 
@@ -36,6 +40,7 @@ def of_samples(
         g: the samples' gradients.
         mean: the mean gradient of all replicas; None where there is one.
         wanted: the names of primitives.
+        reference: the given gradient `v` of alignments, one tensor a variable.
     """
     found = {}
     if SQUARED_NORMS in wanted:
@@ -43,6 +48,8 @@ def of_samples(
     if PROJECTIONS in wanted:
         along = g.projections("variable") if mean is None else g.dot(mean, "variable")
         found[PROJECTIONS] = _columns(along)
+    if ALIGNMENTS in wanted:
+        found[ALIGNMENTS] = _columns(g.dot(reference, "variable"))
     return found
 
 

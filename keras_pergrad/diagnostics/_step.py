@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from keras_pergrad.diagnostics._primitives import ALIGNMENTS
+
 MODEL = "model"
 
 
@@ -73,13 +75,14 @@ class MeasuredStep:
     @property
     def finite(self) -> np.ndarray:
         """Which samples have a finite gradient, `[B]`."""
-        found = [np.isfinite(each).all(axis=1) for each in self.samples.values()]
+        own = [each for name, each in self.samples.items() if name != ALIGNMENTS]
+        found = [np.isfinite(each).all(axis=1) for each in own]
         return np.logical_and.reduce(found) if found else np.ones(self.size, bool)
 
     def unweighted(self) -> MeasuredStep:
         """The same of the gradients without sample weights; a weight of 0 leaves zeros."""
         inverse = np.divide(1.0, self.weights, out=np.zeros(self.size), where=self.weights != 0)
-        powers = {"squared_norms": 2, "projections": 1}
+        powers = {"squared_norms": 2, "projections": 1, ALIGNMENTS: 1}
         samples = {n: each * inverse[:, None] ** powers[n] for n, each in self.samples.items()}
         return MeasuredStep(
             self.step,
