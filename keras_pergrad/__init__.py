@@ -11,6 +11,7 @@ from keras_pergrad.diagnostics import (
     NoiseSplit,
     OutlierRow,
     Record,
+    Scores,
     load_records,
     loss_conflict,
     noise_split,
@@ -49,6 +50,7 @@ from keras_pergrad.models import (
     replace_batch_norm,
 )
 from keras_pergrad.rows import locate, with_ids
+from keras_pergrad.scores import score_dataset
 
 __version__ = "0.1.0"
 
@@ -75,6 +77,7 @@ __all__ = [
     "PerSample",
     "Record",
     "SampleGradients",
+    "Scores",
     "SeparationError",
     "TrainStepError",
     "UnsupportedError",
@@ -91,5 +94,6 @@ __all__ = [
     "per_sample_gradients",
     "plots",
     "replace_batch_norm",
+    "score_dataset",
     "with_ids",
 ]

@@ -19,12 +19,17 @@ _SUMMING = (
 )
 
 
-def compiled(function: Callable) -> Any:
+def compiled(function: Callable, *, each_shape: bool = False) -> Any:
     """A `tf.function` that is meant to be traced once and thrown away.
 
     TensorFlow counts traces by the place in the source and would warn of "frequent retracing".
+
+    Args:
+        function: what is traced.
+        each_shape: whether it is traced for each shape of its arguments, so that a call computes
+            the same whatever was called before; else for all shapes from the second one on.
     """
-    result = tf.function(function, reduce_retracing=True, autograph=False)
+    result = tf.function(function, reduce_retracing=not each_shape, autograph=False)
     result._omit_frequent_tracing_warning = True
     return result
 

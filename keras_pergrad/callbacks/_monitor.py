@@ -14,6 +14,7 @@ import keras
 from keras_pergrad import plots
 from keras_pergrad.callbacks._board import Board
 from keras_pergrad.diagnostics import (
+    ALIGNMENTS,
     Monitor,
     NoiseScaleEstimate,
     OutlierRow,
@@ -21,6 +22,8 @@ from keras_pergrad.diagnostics import (
     Probe,
     Record,
     RecordFile,
+    SampleSums,
+    Scores,
     Summary,
     Window,
     diagnostics_of,
@@ -30,6 +33,7 @@ from keras_pergrad.diagnostics import (
 from keras_pergrad.engines import DEFAULT_MEMORY_BUDGET, Engine
 from keras_pergrad.errors import PerGradError, PerGradWarning
 from keras_pergrad.models import start_monitoring, stop_monitoring
+from keras_pergrad.scores import How, MeanGradient
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,6 +66,9 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         log_dir: a directory for TensorBoard.
         clip_norm: a norm `C`, for `clip_fraction`: the share of samples above it.
         by_variable: whether records have each weight's numbers, beside each layer's.
+        validation: `(x, y)` or a dataset, whose mean gradient at the beginning of each epoch the
+            rows of `samples()` are aligned with.
+        max_ids: how many rows `samples()` has at most, of up to 170 bytes each.
         engine: whose sample gradients, as in `per_sample_gradients`.
         memory_budget: bytes that one chunk of samples may need.
 
@@ -93,11 +100,13 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         log_dir: str | os.PathLike | None = None,
         clip_norm: float | None = None,
         by_variable: bool = False,
+        validation: Any = None,
+        max_ids: int = 1_000_000,
         engine: str | Engine = "auto",
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
     ):
         super().__init__()
-        _expect_whole(every=every, top_k=top_k)
+        _expect_whole(every=every, top_k=top_k, max_ids=max_ids)
         self.level, self.every, self.top_k = level, every, top_k
         self.diagnostics = diagnostics_of(level, clip_norm)
         self.scalars = self._names(scalars)
@@ -107,6 +116,10 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         self._file = RecordFile(jsonl)
         self._board = Board(log_dir)
         self._table = OutlierTable(top_k)
+        self._samples = SampleSums(max_ids)
+        self._validation = None
+        if validation is not None:
+            self._validation = MeanGradient(validation, How(engine, memory_budget=memory_budget))
         self._window = Window(self.diagnostics)
         self._summary: Summary | None = None
         self._logs: dict[str, float] = {}
@@ -119,6 +132,16 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
     def outliers(self) -> list[OutlierRow]:
         """The rows of the data that stood out most, the worst first: at most `top_k`."""
         return self._table.rows
+
+    def samples(self) -> Scores:
+        """What was added up for each row over the measured steps, in the order they came first.
+
+        `"count"` of its steps, means `"norm"` and `"loss"`, `"self_influence"` `Σ lr ‖g_i‖²` and,
+        with `validation`, `"alignment"` `Σ lr ⟨g_i, g_val⟩`: to first order, `B` times what the
+        row's part of the updates took off the validation loss; a mislabelled row adds to it. Not
+        kept in files: it is of what this callback saw.
+        """
+        return self._samples.table
 
     def noise_scale(self, group: str = "model", last: int | None = None) -> NoiseScaleEstimate:
         """The noise scale over the measured steps, with its interval and what follows from it.
@@ -161,6 +184,10 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
         self._window = Window(self.diagnostics)
+        if self._validation is not None:
+            gradient = self._validation.of(self.model)
+            self.probe.prepare(self.model)
+            self.probe.refer_to(gradient)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.records:
@@ -196,6 +223,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
                 self._summary = self._new_summary()
             made = [self._summary.record(step, self._epoch, self._table) for step in steps]
             for step, record in zip(steps, made, strict=True):
+                self._samples.add(step)
                 self._window.add(record)
                 self._board.step(step, record, self.scalars)
                 self._say(record)
@@ -219,6 +247,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
 
     def _new_probe(self) -> Probe:
         wanted = frozenset().union(*(each.needs for each in self.diagnostics))
+        wanted |= frozenset() if self._validation is None else {ALIGNMENTS}
         return Probe(wanted, self.every, self._engine, self._memory_budget)
 
     def _new_summary(self) -> Summary:
@@ -248,6 +277,13 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
             self._once(
                 "The samples' contributions cannot be told apart in this loss; what is measured "
                 "are parts that do not add up to the update. `check_equivalence` says why.",
+                record,
+            )
+
+        if self._samples.left_out:
+            self._once(
+                "There are more rows than `samples()` has room for; those that come now are left "
+                f"out. Give a larger `max_ids` than {self._samples.max_ids}, or rows ids.",
                 record,
             )
 

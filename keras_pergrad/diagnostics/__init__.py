@@ -15,15 +15,30 @@ from keras_pergrad.diagnostics._monitor import Monitor
 from keras_pergrad.diagnostics._noise_scale import NoiseScaleEstimate, noise_scale
 from keras_pergrad.diagnostics._noise_split import NoiseSplit, noise_split
 from keras_pergrad.diagnostics._outliers import OutlierTable
+from keras_pergrad.diagnostics._primitives import (
+    ALIGNMENTS,
+    MEAN_SQUARES,
+    PROJECTIONS,
+    SQUARED_NORMS,
+    of_samples,
+    of_step,
+)
 from keras_pergrad.diagnostics._probe import Probe
 from keras_pergrad.diagnostics._record import OutlierRow, Record
-from keras_pergrad.diagnostics._step import MODEL, MeasuredStep
+from keras_pergrad.diagnostics._sample_sums import SampleSums
+from keras_pergrad.diagnostics._scores import Scores
+from keras_pergrad.diagnostics._step import MODEL, Groups, MeasuredStep
 from keras_pergrad.diagnostics._summary import Summary, Window
 
 __all__ = [
+    "ALIGNMENTS",
     "EDGES",
+    "MEAN_SQUARES",
     "MODEL",
+    "PROJECTIONS",
+    "SQUARED_NORMS",
     "Diagnostic",
+    "Groups",
     "LossConflict",
     "MeasuredStep",
     "Monitor",
@@ -34,6 +49,8 @@ __all__ = [
     "Probe",
     "Record",
     "RecordFile",
+    "SampleSums",
+    "Scores",
     "Summary",
     "Window",
     "by_epoch",
@@ -43,4 +60,6 @@ __all__ = [
     "loss_conflict",
     "noise_scale",
     "noise_split",
+    "of_samples",
+    "of_step",
 ]

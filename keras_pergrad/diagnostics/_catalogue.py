@@ -46,8 +46,10 @@ def diagnostics_of(level: str, clip_norm: float | None = None) -> list[Diagnosti
     return found if clip_norm is None else [*found, ClipFraction(clip_norm)]
 
 
-def expect_names(names: Sequence[str], known: Sequence[str]) -> None:
-    """Refuses a number that no diagnostic makes.
+def expect_names(
+    names: Sequence[str], known: Sequence[str], what: str = "diagnostic of this level"
+) -> None:
+    """Refuses a number that no diagnostic, or nothing else of that kind, makes.
 
     Raises:
         PerGradError: with the nearest names there are.
@@ -55,7 +57,7 @@ def expect_names(names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise PerGradError(
-                f"No diagnostic of this level is called so.{_nearest(name, known)} There are: "
+                f"No {what} is called so.{_nearest(name, known)} There are: "
                 f"{', '.join(known)}. Received: {name!r}."
             )
 

@@ -7,7 +7,7 @@ and their parts add up, whatever is made of them does not.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -19,6 +19,7 @@ Gradient = list[tf.Tensor]
 SQUARED_NORMS = "squared_norms"  # ‖g_i‖², `[B, V]`
 PROJECTIONS = "projections"  # ⟨g_i, ḡ⟩, `[B, V]`
 ALONG_UPDATE = "along_update"  # ⟨g_i, Δθ⟩, `[B, V]`, with the step's own update
+ALIGNMENTS = "alignments"  # ⟨g_i, v⟩ with a given gradient v, `[B, V]`
 MEAN_SQUARES = "mean_squares"  # ‖ḡ‖², `[V]`
 UNIT_SQUARES = "unit_squares"  # ‖Σ_i g_i/‖g_i‖‖², `[V]`
 GRAM = "gram"  # of the Gram matrix ⟨g_i, g_j⟩: see `_gram`, `[k]`
@@ -26,22 +27,27 @@ LOSSES = "losses"  # the samples' part of the scalar before the update, and afte
 SIGNAL = "signal"  # Σ over a weight's numbers of ((ḡ² - s²/B)/s²), `[V]`
 
 
-OF_SAMPLES = (SQUARED_NORMS, PROJECTIONS, ALONG_UPDATE)
+OF_SAMPLES = (SQUARED_NORMS, PROJECTIONS, ALONG_UPDATE, ALIGNMENTS)
 OF_STEP = (MEAN_SQUARES, UNIT_SQUARES, SIGNAL, LOSSES, GRAM)
 LENGTHS = {LOSSES: 2, GRAM: 5}  # of those with other numbers than one a variable
 OF_REPLICAS = (LOSSES,)  # of which each replica has a part; of the others, all have the whole
 
 
 def of_samples(
-    run: Run, g: SampleGradients, mean: Gradient | None, wanted: frozenset[str]
+    g: SampleGradients,
+    mean: Gradient | None,
+    wanted: frozenset[str],
+    *,
+    reference: Sequence[tf.Tensor] = (),
+    run: Run | None = None,
 ) -> dict[str, tf.Tensor]:
     """Those of samples, name → `[B, V]`; after the update.
 
     Args:
-        run: the step's run.
         g: the samples' gradients.
         mean: the mean gradient of all replicas; None where there is one.
         wanted: the names of primitives.
+        reference: the given gradient `v` of alignments, one tensor a variable.
     """
     found = {}
     if SQUARED_NORMS in wanted:
@@ -49,20 +55,23 @@ def of_samples(
     if PROJECTIONS in wanted:
         along = g.projections("variable") if mean is None else g.dot(mean, "variable")
         found[PROJECTIONS] = _columns(along)
-    if ALONG_UPDATE in wanted:
+    if ALONG_UPDATE in wanted and run is not None:
         pairs = zip(_updated(run), run.weights, strict=True)
         found[ALONG_UPDATE] = _columns(
             g.dot([after - before for after, before in pairs], "variable")
         )
+    if ALIGNMENTS in wanted:
+        found[ALIGNMENTS] = _columns(g.dot(reference, "variable"))
     return found
 
 
 def of_step(
-    run: Run,
     g: SampleGradients,
     mean: Gradient | None,
     wanted: frozenset[str],
     samples: dict[str, tf.Tensor],
+    *,
+    run: Run | None = None,
 ) -> dict[str, tf.Tensor]:
     """Those of a step, name → `[k]`; of one replica, but for the mean gradient's."""
     found: dict[str, tf.Tensor] = {}
@@ -74,7 +83,7 @@ def of_step(
     for name, make in _ALONE.items():
         if name in wanted:
             found[name] = make(g)
-    if LOSSES in wanted:
+    if LOSSES in wanted and run is not None:
         found[LOSSES] = _losses(run)
     return {name: found[name] for name in OF_STEP if name in found}
 

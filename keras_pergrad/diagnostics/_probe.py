@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -9,6 +11,7 @@ import tensorflow as tf
 from keras_pergrad import _keras
 from keras_pergrad.diagnostics._carrier import Carrier, Layout, Part
 from keras_pergrad.diagnostics._primitives import (
+    ALIGNMENTS,
     OF_REPLICAS,
     SQUARED_NORMS,
     Gradient,
@@ -57,6 +60,7 @@ class Probe:
         self.paths: list[str] = []
         self.parameters = np.zeros(0)
         self._carriers: list[Carrier] = []
+        self._reference: list[tf.Variable] = []
 
     # --- where the model runs ---
 
@@ -75,11 +79,11 @@ class Probe:
 
         def keep() -> tf.Tensor:
             g, known = self._gradients(run) if found is None else found
-            samples = of_samples(run, g, mean, self.wanted)
+            samples = of_samples(g, mean, self.wanted, reference=self._reference, run=run)
             columns = [_losses(run, samples), _weights(run), *samples.values()]
             rows = fingerprints(run.batch.x) if ids is None else ids
             head = rate, tf.convert_to_tensor(run.size), known
-            carrier.add(head, rows, columns, of_step(run, g, mean, self.wanted, samples))
+            carrier.add(head, rows, columns, of_step(g, mean, self.wanted, samples, run=run))
             return tf.constant(True)
 
         due = tf.equal(carrier.turn % self.every, 0) & tf.greater(run.size, 0)
@@ -111,6 +115,14 @@ class Probe:
         with tf.init_scope():
             for _ in range(replicas.num_replicas_in_sync):
                 self._carriers.append(Carrier(layout, fixed=bool(model.jit_compile)))
+            if ALIGNMENTS in self.wanted:
+                unknown = [tf.fill(v.shape, tf.cast(float("nan"), v.dtype)) for v in variables]
+                self._reference = [tf.Variable(each, trainable=False) for each in unknown]
+
+    def refer_to(self, gradient: Sequence[np.ndarray]) -> None:
+        """Takes a gradient, one array a variable, for what samples are aligned with from now on."""
+        for variable, value in zip(self._reference, gradient, strict=True):
+            variable.assign(tf.cast(value, variable.dtype))
 
     def start_at(self, step: int) -> None:
         """Counts steps from `step` on."""

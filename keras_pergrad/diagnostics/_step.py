@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_pergrad.diagnostics._primitives import LENGTHS
+from keras_pergrad.diagnostics._primitives import ALIGNMENTS, LENGTHS, SQUARED_NORMS
 
 MODEL = "model"
 
@@ -75,14 +75,17 @@ class MeasuredStep:
     @property
     def finite(self) -> np.ndarray:
         """Which samples have a finite gradient, `[B]`."""
-        found = [np.isfinite(each).all(axis=1) for each in self.samples.values()]
+        own = [each for name, each in self.samples.items() if name != ALIGNMENTS]
+        found = [np.isfinite(each).all(axis=1) for each in own]
         return np.logical_and.reduce(found) if found else np.ones(self.size, bool)
 
     def unweighted(self) -> MeasuredStep:
         """The same of the gradients without sample weights; a weight of 0 leaves zeros."""
         inverse = np.divide(1.0, self.weights, out=np.zeros(self.size), where=self.weights != 0)
-        powers = {"squared_norms": 2, "projections": 1, "along_update": 1}
-        samples = {n: each * inverse[:, None] ** powers[n] for n, each in self.samples.items()}
+        samples = {
+            name: each * inverse[:, None] ** (2 if name == SQUARED_NORMS else 1)
+            for name, each in self.samples.items()
+        }
         return MeasuredStep(
             self.step,
             self.learning_rate,

@@ -1,6 +1,14 @@
 """Which row of the data it was: ids that travel with it, or fingerprints of its bits."""
 
 from keras_pergrad.rows._fingerprint import fingerprints, locate
-from keras_pergrad.rows._pack import plain_batch, unpacked, with_ids, without_ids
+from keras_pergrad.rows._pack import is_packed, plain_batch, unpacked, with_ids, without_ids
 
-__all__ = ["fingerprints", "locate", "plain_batch", "unpacked", "with_ids", "without_ids"]
+__all__ = [
+    "fingerprints",
+    "is_packed",
+    "locate",
+    "plain_batch",
+    "unpacked",
+    "with_ids",
+    "without_ids",
+]

@@ -80,6 +80,11 @@ def without_ids(y: Any) -> tuple[Any, Any]:
     return y, None
 
 
+def is_packed(data: Any) -> bool:
+    """Whether these are arrays as `with_ids` answers them."""
+    return isinstance(data, dict) and without_ids(data.get("y"))[1] is not None
+
+
 def _checked(ids: Any, rows: int) -> np.ndarray:
     if ids is None:
         return np.arange(rows, dtype=np.int64)
