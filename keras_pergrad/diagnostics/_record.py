@@ -82,11 +82,11 @@ class Record:
         """
         found = _with_nan(json.loads(line))
         if not isinstance(found, dict):
-            raise ValueError("A line of records is a JSON object.")
+            raise ValueError(f"A record is a JSON object. Received: {type(found).__name__}.")
         try:
             return cls(**{**found, "rows": [OutlierRow(**row) for row in found["rows"]]})
         except (KeyError, TypeError) as error:
-            raise ValueError(f"Not a record: {error}") from error
+            raise ValueError(f"Not a record: {error}. Received: {line[:60]!r}.") from error
 
 
 def _plain(value: Any) -> Any:
