@@ -23,8 +23,8 @@ LEVELS: tuple[Level, ...] = ("norms", "standard", "full")
 class Diagnostic(abc.ABC):
     """Some named numbers made of sample gradients.
 
-    A step gives terms; terms of several steps are averaged, a step's NaN left out, and the numbers
-    are made of the averages. So a ratio is one of means, never a mean of ratios.
+    A step gives terms; terms of several steps are averaged, steps with NaN left out, and the
+    numbers are made of the averages. So a ratio is one of means, never a mean of ratios.
 
     Attributes:
         names: of the numbers.
