@@ -23,7 +23,7 @@ from keras_pergrad._keras._converters import (
     stacked,
     standard_converter,
 )
-from keras_pergrad._keras._datasets import transformations
+from keras_pergrad._keras._datasets import has_batches, transformations
 from keras_pergrad._keras._draws import Draw
 from keras_pergrad._keras._dtypes import computing_in_float64
 from keras_pergrad._keras._freed import (
@@ -65,6 +65,7 @@ from keras_pergrad._keras._trainer import (
     loss_objects,
     losses_replaced,
     output_names,
+    steps_taken,
     track_loss,
 )
 
@@ -97,6 +98,7 @@ __all__ = [
     "functional_init_arguments",
     "global_seed_state",
     "graphs_freed_with",
+    "has_batches",
     "intercept",
     "is_initialized",
     "is_keras_own",
@@ -120,6 +122,7 @@ __all__ = [
     "stacked",
     "standard_converter",
     "static_shape",
+    "steps_taken",
     "stop_rematerializing",
     "traced_once",
     "track_loss",

@@ -27,6 +27,15 @@ def compute_loss(
     )
 
 
+def steps_taken(optimizer: keras.Optimizer) -> int:
+    """How many gradients an optimizer was given; with accumulation, more than its updates.
+
+    Its public `iterations` are updates. A step that loss scaling skipped is in neither.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return int(optimizer._iterations)
+
+
 def track_loss(model: keras.Model, loss: tf.Tensor, size: tf.Tensor) -> None:
     """Feeds the `loss` metric as `TensorFlowTrainer.train_step` does."""
     unscaled = keras_loss.unscale_loss_for_distribution(loss)

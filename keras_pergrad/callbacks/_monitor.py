@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_pergrad import plots
+from keras_pergrad import _keras, plots
 from keras_pergrad.callbacks._board import Board
 from keras_pergrad.diagnostics import (
     ALIGNMENTS,
@@ -122,7 +122,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
             self._validation = MeanGradient(validation, How(engine, memory_budget=memory_budget))
         self._window = Window(self.diagnostics)
         self._summary: Summary | None = None
-        self._logs: dict[str, float] = {}
+        self._logs = dict.fromkeys(self.scalars, float("nan"))
         self._epoch, self._started, self._running = 0, False, False
         self._said: set[str] = set()
         self.probe = self._new_probe()
@@ -175,7 +175,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         self.probe, self._summary, self._started = self._new_probe(), None, False
-        self._running = False
+        self._running, self._logs = False, dict.fromkeys(self.scalars, float("nan"))
         start_monitoring(model, self)
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -214,7 +214,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
     def before_call(self, model: keras.Model) -> None:
         if not self._started:
             self._started = True
-            self._go_on_from(int(model.optimizer.iterations))
+            self._go_on_from(_keras.steps_taken(model.optimizer))
 
     def after_call(self, model: keras.Model, logs: Any) -> Any:
         steps = self.probe.take()
@@ -229,8 +229,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
                 self._say(record)
             self.records.extend(made)
             self._file.append(made)
-            values = self._summary.values(self._window.terms)
-            self._logs = {name: values[name] for name in self.scalars}
+            self._logs = self._of_epoch(self._summary)
         return {**logs, **self._logs} if isinstance(logs, dict) else logs
 
     def _go_on_from(self, step: int) -> None:
@@ -244,6 +243,10 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
             self._table.put(record.rows)
             if record.epoch == self._epoch:
                 self._window.add(record)
+
+    def _of_epoch(self, summary: Summary) -> dict[str, float]:
+        values = summary.values(self._window.terms)
+        return {name: values[name] for name in self.scalars}
 
     def _new_probe(self) -> Probe:
         wanted = frozenset().union(*(each.needs for each in self.diagnostics))
@@ -269,8 +272,9 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
             self._once("A batch of one tells nothing of noise: its noise scale is NaN.", record)
         if record.non_finite:
             self._once(
-                "Some samples have NaN or Inf in their gradients, and are left out of all numbers; "
-                f"of rows {record.non_finite[:5]} in this step.",
+                "Some samples have NaN or Inf in their gradients. Norms are of the others; what "
+                "takes the mean gradient is NaN, and left out of the epoch's numbers. They are "
+                f"rows {record.non_finite[:5]}.",
                 record,
             )
         if not record.known:

@@ -17,14 +17,15 @@ import numpy as np
 from keras_pergrad.diagnostics._step import Seen
 
 Level = Literal["norms", "standard", "full"]
+_ROUNDING = 1e-7  # of sums in float32, beside their size
 LEVELS: tuple[Level, ...] = ("norms", "standard", "full")
 
 
 class Diagnostic(abc.ABC):
     """Some named numbers made of sample gradients.
 
-    A step gives terms; terms of several steps are averaged, a step's NaN left out, and the numbers
-    are made of the averages. So a ratio is one of means, never a mean of ratios.
+    A step gives terms; terms of several steps are averaged, steps with NaN left out, and the
+    numbers are made of the averages. So a ratio is one of means, never a mean of ratios.
 
     Attributes:
         names: of the numbers.
@@ -55,12 +56,17 @@ def mean_square(seen: Seen) -> np.ndarray:
 
 
 def trace_and_signal(seen: Seen) -> tuple[np.ndarray, np.ndarray]:
-    """`tr` and `G2`, `[G]` each; NaN for a batch of one, which tells nothing of variance."""
+    """`tr` and `G2`, `[G]` each; NaN for a batch of one, which tells nothing of variance.
+
+    What is left of a difference by rounding alone is 0.
+    """
     size = seen.size
     m2, n2 = mean_square(seen), seen.of_step["mean_squares"]
     if size < 2:
         return np.full_like(m2, np.nan), np.full_like(m2, np.nan)
-    return size / (size - 1) * (m2 - n2), (size * n2 - m2) / (size - 1)
+    least = _ROUNDING * m2
+    apart, aligned = (np.where(np.abs(d) <= least, 0.0, d) for d in (m2 - n2, size * n2 - m2))
+    return size / (size - 1) * apart, aligned / (size - 1)
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

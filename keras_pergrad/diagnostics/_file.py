@@ -9,6 +9,8 @@ from pathlib import Path
 from keras_pergrad.diagnostics._record import Record
 from keras_pergrad.errors import DataError, PerGradWarning
 
+_BEGIN = '{"step":'  # of every line
+
 
 def load_records(path: str | os.PathLike) -> list[Record]:
     """The records that `GradientMonitor(jsonl=path)` wrote, in the order of their steps.
@@ -53,8 +55,8 @@ def load_records(path: str | os.PathLike) -> list[Record]:
 
 
 def _is_cut(line: str) -> bool:
-    """Whether a line ends before its object does, after which another run has gone on."""
-    return line.startswith("{") and not line.endswith("}")
+    """Whether a line that is no record began as one: it was cut, and another run has gone on."""
+    return line.startswith(_BEGIN) or _BEGIN.startswith(line)
 
 
 class RecordFile:

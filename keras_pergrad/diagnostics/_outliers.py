@@ -11,6 +11,8 @@ from keras_pergrad.diagnostics._record import OutlierRow
 from keras_pergrad.diagnostics._step import Groups, MeasuredStep
 
 _MAD = 1.4826  # makes the median absolute deviation that of a normal distribution
+_MEAN_DEVIATION = 1.2533  # and this the mean one
+_ROUNDING = 1e-6  # of a norm in float32: what is nearer is as large
 
 
 class OutlierTable:
@@ -85,11 +87,18 @@ def standing_out(step: MeasuredStep, groups: Groups, epoch: int, top_k: int) -> 
 
 
 def robust_z(squares: np.ndarray, usable: np.ndarray) -> np.ndarray:
-    """The robust z of `log ‖g_i‖` of `squares [B] = ‖g_i‖²`; 0 where all are as large."""
+    """The robust z of `log ‖g_i‖` of `squares [B] = ‖g_i‖²`; 0 where all are as large.
+
+    Where half of them are as large, by the mean deviation in place of the median's (Iglewicz and
+    Hoaglin 1993, "How to detect and handle outliers").
+    """
     logs = np.log(np.where(usable, squares, 1.0)) / 2
     apart = logs - np.median(logs[usable])
-    spread = _MAD * np.median(np.abs(apart[usable]))
-    return apart / spread if spread > 0 else np.zeros_like(apart)
+    sizes = np.abs(apart[usable])
+    spread = _MAD * np.median(sizes)
+    if spread < _ROUNDING:
+        spread = _MEAN_DEVIATION * sizes.mean()
+    return apart / spread if spread >= _ROUNDING else np.zeros_like(apart)
 
 
 def contributions(step: MeasuredStep) -> np.ndarray:

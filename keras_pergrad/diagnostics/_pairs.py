@@ -56,4 +56,6 @@ class ParameterSignal(Diagnostic):
     level = "full"
 
     def terms(self, seen: Seen) -> np.ndarray:
+        if seen.size < 2:
+            return np.full([1, len(seen.parameters)], np.nan)
         return (seen.of_step["signal"] / seen.parameters)[None]

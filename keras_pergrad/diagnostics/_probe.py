@@ -12,6 +12,7 @@ from keras_pergrad import _keras
 from keras_pergrad.diagnostics._carrier import Carrier, Layout, Part
 from keras_pergrad.diagnostics._primitives import (
     ALIGNMENTS,
+    MEAN_SQUARES,
     OF_REPLICAS,
     SQUARED_NORMS,
     Gradient,
@@ -61,6 +62,7 @@ class Probe:
         self.parameters = np.zeros(0)
         self._carriers: list[Carrier] = []
         self._reference: list[tf.Variable] = []
+        self._start = 0
 
     # --- where the model runs ---
 
@@ -118,6 +120,7 @@ class Probe:
             if ALIGNMENTS in self.wanted:
                 unknown = [tf.fill(v.shape, tf.cast(float("nan"), v.dtype)) for v in variables]
                 self._reference = [tf.Variable(each, trainable=False) for each in unknown]
+            self.start_at(self._start)
 
     def refer_to(self, gradient: Sequence[np.ndarray]) -> None:
         """Takes a gradient, one array a variable, for what samples are aligned with from now on."""
@@ -125,7 +128,8 @@ class Probe:
             variable.assign(tf.cast(value, variable.dtype))
 
     def start_at(self, step: int) -> None:
-        """Counts steps from `step` on."""
+        """Counts steps from `step` on; also those of a model that is not built yet."""
+        self._start = step
         for carrier in self._carriers:
             carrier.turn.assign(step)
 
@@ -135,7 +139,7 @@ class Probe:
         for carrier in self._carriers:
             for part in carrier.take():
                 parts.setdefault(part.step, []).append(part)
-        return [_joined(parts[step]) for step in sorted(parts)]
+        return [_joined(parts[step], len(self._carriers)) for step in sorted(parts)]
 
 
 def _mean_of_replicas(g: SampleGradients) -> Gradient:
@@ -170,8 +174,14 @@ def _weights(run: Run) -> tf.Tensor:
     return tf.cast(tf.reshape(weight, [-1, 1]), tf.float64)
 
 
-def _joined(parts: list[Part]) -> MeasuredStep:
+def _joined(parts: list[Part], replicas: int) -> MeasuredStep:
     first = parts[0]
+    of_step = dict(first.of_step)
+    for name, numbers in first.of_step.items():
+        if name in OF_REPLICAS:
+            of_step[name] = np.sum([part.of_step[name] for part in parts], axis=0)
+        elif replicas > 1 and name != MEAN_SQUARES:  # of one replica's samples alone
+            of_step[name] = np.full_like(numbers, np.nan)
     return MeasuredStep(
         first.step,
         first.learning_rate,
@@ -180,10 +190,5 @@ def _joined(parts: list[Part]) -> MeasuredStep:
         np.concatenate([part.losses for part in parts]),
         np.concatenate([part.weights for part in parts]),
         {n: np.concatenate([part.samples[n] for part in parts]) for n in first.samples},
-        {
-            name: np.sum([part.of_step[name] for part in parts], axis=0)
-            if name in OF_REPLICAS
-            else numbers
-            for name, numbers in first.of_step.items()
-        },
+        of_step,
     )

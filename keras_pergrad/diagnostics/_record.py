@@ -40,7 +40,7 @@ class Record:
     """One measured step.
 
     Attributes:
-        step: the number of updates before it.
+        step: the number of training steps before it, since the optimizer was made.
         epoch: the epoch, from 0.
         size: the number of samples.
         learning_rate: of its update.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_pergrad.diagnostics._primitives import ALIGNMENTS, LENGTHS, SQUARED_NORMS
+from keras_pergrad.diagnostics._primitives import LENGTHS, SQUARED_NORMS
 
 MODEL = "model"
 
@@ -48,7 +48,7 @@ class MeasuredStep:
     """What was measured of one training step, of all its replicas.
 
     Attributes:
-        step: the number of updates before it.
+        step: the number of training steps before it, since the optimizer was made.
         learning_rate: of its update.
         known: whether contributions exist; if not, the numbers are of parts that do not add up.
         ids: `[B]`, of the rows: those given, or fingerprints.
@@ -74,10 +74,8 @@ class MeasuredStep:
 
     @property
     def finite(self) -> np.ndarray:
-        """Which samples have a finite gradient, `[B]`."""
-        own = [each for name, each in self.samples.items() if name != ALIGNMENTS]
-        found = [np.isfinite(each).all(axis=1) for each in own]
-        return np.logical_and.reduce(found) if found else np.ones(self.size, bool)
+        """Which samples have a finite gradient, `[B]`; the mean's NaN is not everyone's."""
+        return np.isfinite(self.samples["squared_norms"]).all(axis=1)
 
     def unweighted(self) -> MeasuredStep:
         """The same of the gradients without sample weights; a weight of 0 leaves zeros."""
@@ -118,8 +116,16 @@ class Seen:
     def of(cls, step: MeasuredStep, groups: Groups, parameters: np.ndarray) -> Seen:
         """What a step shows of some groups."""
         finite, matrix = step.finite, groups.matrix
-        samples = {name: each[finite] @ matrix for name, each in step.samples.items()}
+        samples = {name: _added(each[finite], matrix) for name, each in step.samples.items()}
         of_step = {
-            name: each if name in LENGTHS else each @ matrix for name, each in step.of_step.items()
+            name: each if name in LENGTHS else _added(each, matrix)
+            for name, each in step.of_step.items()
         }
         return cls(int(finite.sum()), samples, of_step, parameters @ matrix)
+
+
+def _added(numbers: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """`numbers @ matrix`, NaN for the groups alone that have a number which is not finite."""
+    finite = np.isfinite(numbers)
+    known = np.where(finite, numbers, 0.0) @ matrix
+    return np.where(~finite @ matrix.astype(bool), np.nan, known)

@@ -109,10 +109,13 @@ class Window:
         self._counts: dict[str, np.ndarray] = {}
 
     def add(self, record: Record) -> None:
-        """Takes in a step; a term that is not finite is left out."""
+        """Takes in a step. A diagnostic with a term that is not finite is left out of it whole.
+
+        A ratio of means needs both of the same steps.
+        """
         for name, terms in record.terms.items():
             new = np.asarray(terms, float)
-            known = np.isfinite(new)
+            known = np.isfinite(new) if name in self._largest else np.isfinite(new).all()
             start = -np.inf if name in self._largest else 0.0
             before = self._together.get(name, np.full(len(new), start))
             put = np.maximum if name in self._largest else np.add

@@ -133,6 +133,11 @@ def _test_step(model: keras.Model, data: Any) -> dict[str, Any]:
 
 def _make_train_function(model: keras.Model, force: bool = False) -> Any:
     measurement = model.__dict__[_MEASUREMENT]
+    if measurement.has_left:
+        model.train_function = None
+        if measurement.without_left() is None:
+            detach(model)
+            return model.make_train_function(force)
     if model.train_function is None or force:
         type(model).make_train_function(model, force)
         model.train_function = measurement.train_function(model, model.train_function)

@@ -37,6 +37,19 @@ class Measurement:
         self._watches: dict[tuple[int, ...], Watch] = {}
         self.report: EquivalenceReport | None = None
 
+    def without_left(self) -> Measurement | None:
+        """The same without monitors whose training never ended; None if it was there for them.
+
+        An error in a callback, or an interrupt, ends a `fit` without telling its callbacks.
+        """
+        self.monitors[:] = [each for each in self.monitors if not each.is_left]
+        return None if self.passing and not self.monitors else self
+
+    @property
+    def has_left(self) -> bool:
+        """Whether a monitor's training never ended."""
+        return any(each.is_left for each in self.monitors)
+
     def begin(self, model: keras.Model) -> Watch:
         """The variables that carry verdicts, made outside of the model's strategy.
 
@@ -77,7 +90,6 @@ class Measurement:
 
     def train_function(self, model: keras.Model, function: Callable) -> Callable:
         """Keras' train function, followed by a look at what was measured."""
-        self.monitors[:] = [each for each in self.monitors if not each.is_left]
         self._watches.clear()  # made anew after `compile`: the first step is a first one again
         if model.built and model.trainable_variables:
             self.begin(model)

@@ -82,8 +82,9 @@ def _words(leaf: tf.Tensor) -> tf.Tensor:
     """A row's bits as whole numbers, `[B, k]`, int64."""
     if leaf.dtype == tf.string:
         leaf = tf.strings.to_hash_bucket_fast(leaf, 2**62)
-    if leaf.dtype.is_floating:
-        whole = {2: tf.int16, 4: tf.int32, 8: tf.int64}[leaf.dtype.size]
+    # Words of 32 bits: of a double, only the first bits may ever differ, and those would be lost.
+    if leaf.dtype.is_floating or leaf.dtype.size == 8:
+        whole = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int32}[leaf.dtype.size]
         leaf = tf.bitcast(leaf, whole)
     count = leaf.shape[1:].num_elements()
     if count is None:

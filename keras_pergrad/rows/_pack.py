@@ -65,6 +65,7 @@ def unpacked(data: Any) -> tuple[Any, Any]:
     y, ids = without_ids(y)
     if ids is None:
         return data, None
+    _expect_rows(ids)
     return keras.utils.pack_x_y_sample_weight(x, y, sample_weight), ids
 
 
@@ -83,6 +84,15 @@ def without_ids(y: Any) -> tuple[Any, Any]:
 def is_packed(data: Any) -> bool:
     """Whether these are arrays as `with_ids` answers them."""
     return isinstance(data, dict) and without_ids(data.get("y"))[1] is not None
+
+
+def _expect_rows(ids: Any) -> None:
+    if len(ids.shape) != 1:
+        raise DataError(
+            "Ids are one a row, and these are not: the dataset was taken for one of rows where it "
+            "had batches, or the reverse. Give `with_ids` the dataset after its last `.batch`. "
+            f"Received: ids of shape {tuple(ids.shape)}."
+        )
 
 
 def _checked(ids: Any, rows: int) -> np.ndarray:
@@ -139,9 +149,26 @@ def _one(parts: tuple) -> Any:
 
 
 def _is_batched(data: tf.data.Dataset) -> bool:
-    """Whether the last transformation that says anything of it makes batches."""
-    said = (name for name in _keras.transformations(data) if "Batch" in name)
-    return "Unbatch" not in next(said, "Unbatch")
+    """Whether its elements are batches.
+
+    Raises:
+        DataError: that cannot be told, as of a generator with elements of fixed shapes.
+    """
+    known = _keras.has_batches(data)
+    if known is not None:
+        return known
+    sizes = [
+        spec.shape[0] if spec.shape.rank else () for spec in tf.nest.flatten(data.element_spec)
+    ]
+    if () in sizes or len(set(sizes)) > 1:
+        return False
+    if sizes[0] is None:
+        return True
+    raise DataError(
+        "It cannot be told whether the dataset has rows or batches of them. End it with "
+        "`.batch(n)` if rows, with `.rebatch(n)` if batches. "
+        f"Received: elements {data.element_spec}."
+    )
 
 
 def _expect_unshuffled(data: tf.data.Dataset) -> None:

@@ -1,0 +1,117 @@
+"""A step that measured given gradients, by the definitions of its primitives."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_pergrad.diagnostics import MeasuredStep, Summary, diagnostics_of
+from keras_pergrad.diagnostics._outliers import OutlierTable, contributions
+from keras_pergrad.diagnostics._record import Record
+from keras_pergrad.diagnostics._step import Seen
+
+# What takes an update or a second run; gradients alone do not tell it.
+OF_RUNS = ("LossChange",)
+
+
+@dataclass
+class Given:
+    """Gradients as a step would have measured them."""
+
+    step: MeasuredStep
+    summary: Summary
+
+    @property
+    def groups(self) -> list[str]:
+        return list(self.summary.groups.names)
+
+    @property
+    def contributions(self) -> np.ndarray:
+        return contributions(self.step)
+
+    def record(self, epoch: int = 0, table: OutlierTable | None = None) -> Record:
+        return self.summary.record(self.step, epoch, table or OutlierTable(8))
+
+    def terms(self, name: str) -> np.ndarray:
+        return self.terms_of_groups(name)[:, 0]
+
+    def terms_of_groups(self, name: str) -> np.ndarray:
+        each = next(d for d in self.summary.diagnostics if type(d).__name__ == name)
+        return each.terms(Seen.of(self.step, self.summary.groups, self.summary._parameters))
+
+
+def measured(rows: np.ndarray, columns: list[int], **changed) -> MeasuredStep:
+    """The primitives of gradients `rows [B, P]`, whose weights have `columns` numbers each."""
+    parts = np.split(rows, np.cumsum(columns)[:-1], axis=1)
+    means = [part.mean(axis=0) for part in parts]
+    norms = np.linalg.norm(rows, axis=1)
+    inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    samples = {
+        "squared_norms": _columns((part**2).sum(axis=1) for part in parts),
+        "projections": _columns(part @ mean for part, mean in zip(parts, means, strict=True)),
+    }
+    of_step = {
+        "mean_squares": np.array([mean @ mean for mean in means]),
+        "unit_squares": np.array([((inverse @ part) ** 2).sum() for part in parts]),
+        "signal": np.array([_signal(part) for part in parts]),
+        "gram": _gram(rows),
+    }
+    of_step |= {name: np.asarray(value) for name, value in changed.items() if name in of_step}
+    size = len(rows)
+    options = {"step": 0, "ids": np.arange(size)}
+    options |= {name: value for name, value in changed.items() if name not in of_step}
+    return MeasuredStep(
+        options["step"],
+        0.1,
+        True,
+        options["ids"],
+        np.ones(size),
+        np.ones(size),
+        samples,
+        of_step,
+    )
+
+
+def seen(rows: np.ndarray, columns=None, paths=None, **changed) -> Given:
+    """Gradients `[B, P]` of one weight, or of several with `columns` numbers each."""
+    columns = [rows.shape[1]] if columns is None else columns
+    paths = ["layer/w"] if paths is None else paths
+    found = [d for d in diagnostics_of("full") if type(d).__name__ not in OF_RUNS]
+    summary = Summary(found, paths, np.array(columns, float), ("layer", "variable"))
+    return Given(measured(np.asarray(rows, float), columns, **changed), summary)
+
+
+def values(rows: np.ndarray) -> dict[str, float]:
+    """All numbers of gradients `[B, P]`."""
+    return seen(rows).record().values
+
+
+def _columns(parts) -> np.ndarray:
+    return np.stack(list(parts), axis=1)
+
+
+def _signal(part: np.ndarray) -> float:
+    if len(part) < 2:
+        return 0.0
+    variance, square = part.var(axis=0, ddof=1), part.mean(axis=0) ** 2
+    known = variance > 0
+    return float(((square - variance / len(part))[known] / variance[known]).sum())
+
+
+def _gram(rows: np.ndarray) -> np.ndarray:
+    """Least inner product of two, effective rank of the centred matrix, largest cosine, its pair."""
+    if len(rows) > 1000:
+        return np.full(5, np.nan)
+    gram, size = rows @ rows.T, len(rows)
+    apart = ~np.eye(size, dtype=bool)
+    centred = rows - rows.mean(axis=0)
+    eigenvalues = np.linalg.eigvalsh(centred @ centred.T)
+    total = (eigenvalues**2).sum()
+    rank = eigenvalues.sum() ** 2 / total if total > 0 else 0.0
+    norms = np.sqrt(np.diag(gram))
+    outer = np.outer(norms, norms)
+    cosines = np.where(outer > 0, gram / np.where(outer > 0, outer, 1.0), 0.0)
+    if size < 2:
+        return np.array([np.inf, rank, -np.inf, 0, 0])
+    cosines[~apart] = -np.inf
+    pair = np.unravel_index(cosines.argmax(), cosines.shape)
+    return np.array([gram[apart].min(), rank, cosines.max(), *pair])
