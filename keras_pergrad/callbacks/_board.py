@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import io
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_pergrad.diagnostics import MeasuredStep, OutlierRow, Record
 from keras_pergrad.errors import PerGradError, PerGradWarning
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _PREFIX = "gradients"
 _COLUMNS = ("id", "epoch", "step", "norm", "z", "loss", "layer", "contribution", "seen")
@@ -51,15 +56,18 @@ class Board:
 
         self._try(write)
 
-    def epoch(self, step: int, rows: Sequence[OutlierRow], dashboard: bytes | None) -> None:
-        """The outlier table as text, and the dashboard, a PNG, where there is one."""
+    def epoch(
+        self, step: int, rows: Sequence[OutlierRow], dashboard: Callable[[], Figure] | None
+    ) -> None:
+        """The outlier table as text, and the dashboard, if matplotlib is there to draw it."""
 
         def write(writer: Any) -> None:
             plugins = _tensorboard()
             summary = plugins.text.text_pb(f"{_PREFIX}/outliers", markdown(rows))
             _add(writer, plugins, summary, step)
-            if dashboard is not None:
-                _add(writer, plugins, plugins.image(f"{_PREFIX}/dashboard", dashboard), step)
+            if dashboard is not None and importlib.util.find_spec("matplotlib") is not None:
+                picture = plugins.image(f"{_PREFIX}/dashboard", _png(dashboard()))
+                _add(writer, plugins, picture, step)
             writer.flush()
 
         self._try(write)
@@ -94,6 +102,12 @@ def markdown(rows: Sequence[OutlierRow]) -> str:
         cells = (getattr(row, column) for column in _COLUMNS)
         lines.append(" | ".join(f"{c:.4g}" if isinstance(c, float) else str(c) for c in cells))
     return "\n".join(lines)
+
+
+def _png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=80)
+    return content.getvalue()
 
 
 def _add(writer: Any, plugins: Any, summary: Any, step: int) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,32 +11,28 @@ import keras
 
 from keras_pergrad import _keras, plots
 from keras_pergrad.callbacks._board import Board
+from keras_pergrad.callbacks._remarks import Remarks
 from keras_pergrad.diagnostics import (
     ALIGNMENTS,
+    Journal,
     Monitor,
     NoiseScaleEstimate,
     OutlierRow,
-    OutlierTable,
     Probe,
     Record,
-    RecordFile,
-    SampleSums,
     Scores,
-    Summary,
-    Window,
     diagnostics_of,
     expect_names,
     noise_scale,
 )
 from keras_pergrad.engines import DEFAULT_MEMORY_BUDGET, Engine
-from keras_pergrad.errors import PerGradError, PerGradWarning
+from keras_pergrad.errors import PerGradError
 from keras_pergrad.models import start_monitoring, stop_monitoring
 from keras_pergrad.scores import How, MeanGradient
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KEPT = 10_000  # records in memory; a file has them all
 SHOWN = ("grad_norm_median", "grad_norm_max", "grad_noise_scale", "grad_coherence", "grad_cosine")
 
 
@@ -72,9 +66,6 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         engine: whose sample gradients, as in `per_sample_gradients`.
         memory_budget: bytes that one chunk of samples may need.
 
-    Attributes:
-        records: the measured steps, the last 10,000 of them.
-
     Raises:
         PerGradError: a setting that does not exist.
 
@@ -107,31 +98,30 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
     ):
         super().__init__()
         _expect_whole(every=every, top_k=top_k, max_ids=max_ids)
-        self.level, self.every, self.top_k = level, every, top_k
+        self.level, self.every = level, every
         self.diagnostics = diagnostics_of(level, clip_norm)
         self.scalars = self._names(scalars)
-        self.records: deque[Record] = deque(maxlen=KEPT)
         self._engine, self._memory_budget = engine, memory_budget
-        self._kinds = ("layer", "variable") if by_variable else ("layer",)
-        self._file = RecordFile(jsonl)
-        self._board = Board(log_dir)
-        self._table = OutlierTable(top_k)
-        self._samples = SampleSums(max_ids)
+        kinds = ("layer", "variable") if by_variable else ("layer",)
+        self._journal = Journal(self.diagnostics, kinds, top_k, max_ids, jsonl)
+        self._board, self._remarks = Board(log_dir), Remarks()
         self._validation = None
         if validation is not None:
             self._validation = MeanGradient(validation, How(engine, memory_budget=memory_budget))
-        self._window = Window(self.diagnostics)
-        self._summary: Summary | None = None
         self._logs = dict.fromkeys(self.scalars, float("nan"))
-        self._epoch, self._started, self._running = 0, False, False
-        self._said: set[str] = set()
+        self._started = self._running = False
         self.probe = self._new_probe()
 
     # --- what was measured ---
 
+    @property
+    def records(self) -> Sequence[Record]:
+        """The measured steps, the last 10,000 of them; a file has all."""
+        return self._journal.records
+
     def outliers(self) -> list[OutlierRow]:
         """The rows of the data that stood out most, the worst first: at most `top_k`."""
-        return self._table.rows
+        return self._journal.table.rows
 
     def samples(self) -> Scores:
         """What was added up for each row over the measured steps, in the order they came first.
@@ -141,7 +131,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         row's part of the updates took off the validation loss; a mislabelled row adds to it. Not
         kept in files: it is of what this callback saw.
         """
-        return self._samples.table
+        return self._journal.samples.table
 
     def noise_scale(self, group: str = "model", last: int | None = None) -> NoiseScaleEstimate:
         """The noise scale over the measured steps, with its interval and what follows from it.
@@ -174,16 +164,16 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
-        self.probe, self._summary, self._started = self._new_probe(), None, False
-        self._running, self._logs = False, dict.fromkeys(self.scalars, float("nan"))
+        self.probe, self._started, self._running = self._new_probe(), False, False
+        self._logs = dict.fromkeys(self.scalars, float("nan"))
+        self._journal.begin()
         start_monitoring(model, self)
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._running = True
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._epoch = epoch
-        self._window = Window(self.diagnostics)
+        self._journal.begin_epoch(epoch)
         if self._validation is not None:
             gradient = self._validation.of(self.model)
             self.probe.prepare(self.model)
@@ -191,7 +181,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.records:
-            self._board.epoch(self.records[-1].step, self.outliers(), None)
+            self._board.epoch(self.records[-1].step, self.outliers(), self.dashboard)
 
     def on_train_end(self, logs: Any = None) -> None:
         self._running = False
@@ -214,47 +204,25 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
     def before_call(self, model: keras.Model) -> None:
         if not self._started:
             self._started = True
-            self._go_on_from(_keras.steps_taken(model.optimizer))
+            step = _keras.steps_taken(model.optimizer)
+            self.probe.start_at(step)
+            self._journal.go_on_from(step)
 
     def after_call(self, model: keras.Model, logs: Any) -> Any:
         steps = self.probe.take()
         if steps:
-            if self._summary is None:
-                self._summary = self._new_summary()
-            made = [self._summary.record(step, self._epoch, self._table) for step in steps]
+            made = self._journal.take_in(steps, self.probe)
             for step, record in zip(steps, made, strict=True):
-                self._samples.add(step)
-                self._window.add(record)
                 self._board.step(step, record, self.scalars)
-                self._say(record)
-            self.records.extend(made)
-            self._file.append(made)
-            self._logs = self._of_epoch(self._summary)
+                self._remarks.on(record, self._journal.samples)
+            values = self._journal.of_epoch()
+            self._logs = {name: values[name] for name in self.scalars}
         return {**logs, **self._logs} if isinstance(logs, dict) else logs
-
-    def _go_on_from(self, step: int) -> None:
-        """Starts counting where the optimizer is, after what a file has of the steps before."""
-        self.probe.start_at(step)
-        if self._file.path is not None:
-            self.records.clear()
-            self._table = OutlierTable(self.top_k)
-        for record in self._file.before(step):
-            self.records.append(record)
-            self._table.put(record.rows)
-            if record.epoch == self._epoch:
-                self._window.add(record)
-
-    def _of_epoch(self, summary: Summary) -> dict[str, float]:
-        values = summary.values(self._window.terms)
-        return {name: values[name] for name in self.scalars}
 
     def _new_probe(self) -> Probe:
         wanted = frozenset().union(*(each.needs for each in self.diagnostics))
         wanted |= frozenset() if self._validation is None else {ALIGNMENTS}
         return Probe(wanted, self.every, self._engine, self._memory_budget)
-
-    def _new_summary(self) -> Summary:
-        return Summary(self.diagnostics, self.probe.paths, self.probe.parameters, self._kinds)
 
     def _names(self, scalars: Sequence[str] | str | None) -> list[str]:
         known = [name for each in self.diagnostics for name in each.names]
@@ -265,38 +233,6 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         names = [scalars] if isinstance(scalars, str) else list(scalars)
         expect_names(names, known)
         return names
-
-    def _say(self, record: Record) -> None:
-        """Warns, once each, of what makes numbers NaN."""
-        if record.size < 2:
-            self._once("A batch of one tells nothing of noise: its noise scale is NaN.", record)
-        if record.non_finite:
-            self._once(
-                "Some samples have NaN or Inf in their gradients. Norms are of the others; what "
-                "takes the mean gradient is NaN, and left out of the epoch's numbers. They are "
-                f"rows {record.non_finite[:5]}.",
-                record,
-            )
-        if not record.known:
-            self._once(
-                "The samples' contributions cannot be told apart in this loss; what is measured "
-                "are parts that do not add up to the update. `check_equivalence` says why.",
-                record,
-            )
-
-        if self._samples.left_out:
-            self._once(
-                "There are more rows than `samples()` has room for; those that come now are left "
-                f"out. Give a larger `max_ids` than {self._samples.max_ids}, or rows ids.",
-                record,
-            )
-
-    def _once(self, text: str, record: Record) -> None:
-        key = text[:30]
-        if key not in self._said:
-            self._said.add(key)
-            received = f"Received: step {record.step} with {record.size} samples."
-            warnings.warn(f"{text} {received}", PerGradWarning, stacklevel=2)
 
 
 def _expect_whole(**numbers: Any) -> None:

@@ -11,6 +11,7 @@ from keras_pergrad.diagnostics._diagnostic import Diagnostic
 from keras_pergrad.diagnostics._epochs import by_epoch
 from keras_pergrad.diagnostics._file import RecordFile, load_records
 from keras_pergrad.diagnostics._histograms import EDGES
+from keras_pergrad.diagnostics._journal import Journal
 from keras_pergrad.diagnostics._monitor import Monitor
 from keras_pergrad.diagnostics._noise_scale import NoiseScaleEstimate, noise_scale
 from keras_pergrad.diagnostics._noise_split import NoiseSplit, noise_split
@@ -39,6 +40,7 @@ __all__ = [
     "SQUARED_NORMS",
     "Diagnostic",
     "Groups",
+    "Journal",
     "LossConflict",
     "MeasuredStep",
     "Monitor",

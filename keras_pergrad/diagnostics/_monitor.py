@@ -17,11 +17,14 @@ class Monitor(abc.ABC):
 
     Attributes:
         probe: what measures.
-        records: the measured steps.
     """
 
     probe: Probe
-    records: Sequence[Record]
+
+    @property
+    @abc.abstractmethod
+    def records(self) -> Sequence[Record]:
+        """The measured steps."""
 
     @abc.abstractmethod
     def outliers(self) -> list[OutlierRow]:

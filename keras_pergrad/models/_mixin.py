@@ -90,7 +90,8 @@ class PerGradMixin(_keras.BuiltFromPlainBatches):
     def make_train_function(self, force: bool = False) -> Any:
         """Keras' train function; where measured, the host looks at the evidence after each call."""
         if self._per_grad is not None and self._per_grad.has_left:
-            self._per_grad, self.train_function = self._per_grad.without_left(), None
+            self._per_grad = self._per_grad.without_left()
+            force = True
         measurement = self._per_grad
         if measurement is None:
             return super().make_train_function(force)

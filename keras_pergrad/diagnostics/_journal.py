@@ -1,0 +1,86 @@
+"""All that is kept of what was measured of a training."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+
+from keras_pergrad.diagnostics._diagnostic import Diagnostic
+from keras_pergrad.diagnostics._file import RecordFile
+from keras_pergrad.diagnostics._outliers import OutlierTable
+from keras_pergrad.diagnostics._probe import Probe
+from keras_pergrad.diagnostics._record import Record
+from keras_pergrad.diagnostics._sample_sums import SampleSums
+from keras_pergrad.diagnostics._step import MeasuredStep
+from keras_pergrad.diagnostics._summary import Summary, Window
+
+KEPT = 10_000  # records in memory; a file has them all
+
+
+class Journal:
+    """Records, the rows that stood out, sums by row, and the file that records are written to.
+
+    Args:
+        diagnostics: what records have.
+        kinds: of groups that they have beside the model, `"layer"` or `"variable"`.
+        top_k: how many rows the outlier table has.
+        max_ids: how many rows sums are kept of.
+        path: of the file; None for none.
+
+    Attributes:
+        records: the last 10,000.
+        table: the rows that stood out.
+        samples: the sums by row.
+    """
+
+    def __init__(
+        self,
+        diagnostics: Sequence[Diagnostic],
+        kinds: Sequence[str],
+        top_k: int,
+        max_ids: int,
+        path: str | os.PathLike | None,
+    ):
+        self.records: deque[Record] = deque(maxlen=KEPT)
+        self.table, self.samples = OutlierTable(top_k), SampleSums(max_ids)
+        self._diagnostics, self._kinds, self._top_k = list(diagnostics), kinds, top_k
+        self._file, self._window = RecordFile(path), Window(diagnostics)
+        self._summary: Summary | None = None
+        self._epoch = 0
+
+    def begin(self) -> None:
+        """A training begins, perhaps of another model."""
+        self._summary = None
+
+    def begin_epoch(self, epoch: int) -> None:
+        """An epoch begins, whose numbers are of its own steps."""
+        self._epoch, self._window = epoch, Window(self._diagnostics)
+
+    def go_on_from(self, step: int) -> None:
+        """Takes what the file has of the steps before `step`, in the place of what is here."""
+        if self._file.path is None:
+            return
+        self.records.clear()
+        self.table = OutlierTable(self._top_k)
+        for record in self._file.before(step):
+            self.records.append(record)
+            self.table.put(record.rows)
+            if record.epoch == self._epoch:
+                self._window.add(record)
+
+    def take_in(self, steps: Sequence[MeasuredStep], probe: Probe) -> list[Record]:
+        """Makes and keeps the records of measured steps."""
+        if self._summary is None:
+            self._summary = Summary(self._diagnostics, probe.paths, probe.parameters, self._kinds)
+        made = [self._summary.record(step, self._epoch, self.table) for step in steps]
+        for step, record in zip(steps, made, strict=True):
+            self.samples.add(step)
+            self._window.add(record)
+        self.records.extend(made)
+        self._file.append(made)
+        return made
+
+    def of_epoch(self) -> dict[str, float]:
+        """The model's numbers of the epoch so far."""
+        return {} if self._summary is None else self._summary.values(self._window.terms)
