@@ -66,18 +66,18 @@ class Probe:
 
     # --- where the model runs ---
 
-    def measure(self, run: Run, ids: tf.Tensor | None) -> None:
+    def measure(self, run: Run, ids: tf.Tensor | None, rate: tf.Tensor) -> None:
         """Measures a training step of one replica, if it is due; after its update.
 
         Args:
             run: the step's run.
             ids: of its rows, `[B]`; None for fingerprints.
+            rate: the learning rate of its update.
         """
         carrier = self._carriers[_keras.replica_id()]
         several = len(self._carriers) > 1
         found = self._gradients(run) if several else None
         mean = None if found is None else _mean_of_replicas(found[0])
-        rate = tf.convert_to_tensor(run.model.optimizer.learning_rate)
 
         def keep() -> tf.Tensor:
             g, known = self._gradients(run) if found is None else found

@@ -66,10 +66,12 @@ def measured_train_step(
     _keras.track_loss(model, loss, tf.shape(leaves(x)[0])[0])
     if not watch.off:
         _check(run, loss, gradients, settings, watch)
+    # Of a schedule, the next step has another rate.
+    rate = tf.convert_to_tensor(model.optimizer.learning_rate) if probes else None
     applied = _aggregate(run, gradients, settings, watch)
     model.optimizer.apply_gradients(list(zip(applied, model.trainable_weights, strict=True)))
     for probe in probes:
-        probe.measure(run, ids)
+        probe.measure(run, ids, rate)
     if not tf.executing_eagerly():
         _keras.forget_custom_gradients(tf.compat.v1.get_default_graph())
     return model.compute_metrics(x, y, run.y_pred, sample_weight=sample_weight)
