@@ -291,7 +291,7 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     with_more = np.concatenate([x, x]), np.concatenate([y, y])
     with pytest.raises(pg.DataError, match="other rows"):  # its last batch was not full
         _scores(model, *with_more, path=path)
-    model.compile("sgd", "mse")
+    model.compile("sgd", lambda y, found: found[:, 0] ** 2)
     with pytest.raises(pg.DataError, match=r"scores the first rows otherwise.*Received: \w+="):
         _scores(model, x, y, path=path)
     model.trainable_variables[0].assign_add(np.ones((36, 4)))

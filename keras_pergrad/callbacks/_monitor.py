@@ -128,8 +128,8 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
 
         `"count"` of its steps, means `"norm"` and `"loss"`, `"self_influence"` `Σ lr ‖g_i‖²` and,
         with `validation`, `"alignment"` `Σ lr ⟨g_i, g_val⟩`: to first order, `B` times what the
-        row's part of the updates took off the validation loss; a mislabelled row adds to it. Not
-        kept in files: it is of what this callback saw.
+        row's part of plain SGD's updates took off the validation loss. Not kept in files: it is of
+        what this callback saw.
         """
         return self._journal.samples.table
 

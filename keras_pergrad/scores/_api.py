@@ -13,7 +13,7 @@ from keras_pergrad.engines import DEFAULT_MEMORY_BUDGET, Engine, expect_memory_b
 from keras_pergrad.errors import PerGradError
 from keras_pergrad.scores._batches import batches_of
 from keras_pergrad.scores._columns import COLUMNS, needs_of
-from keras_pergrad.scores._file import ScoreFile, digest_of_arrays, digest_of_model
+from keras_pergrad.scores._file import ScoreFile, digest_of_batches, digest_of_model
 from keras_pergrad.scores._mean_gradient import MeanGradient
 from keras_pergrad.scores._scorer import Scorer
 from keras_pergrad.scores._traced import How
@@ -85,18 +85,16 @@ def score_dataset(
     expect_memory_budget(memory_budget)
     how = How(get_engine(engine), bool(training), memory_budget)
     batches = batches_of(x, y, sample_weight, batch_size)
-    reference = None
-    if ALIGNMENTS in needs_of(names):
-        reference = MeanGradient(validation, how, batch_size=batch_size).of(model)
+    aligned = MeanGradient(validation, how) if ALIGNMENTS in needs_of(names) else None
     request = {
         "scores": names,
         "weights": digest_of_model(model) if path is not None else "",
-        "validation": "" if reference is None else digest_of_arrays(reference),
+        "validation": digest_of_batches(aligned.batches) if aligned and path is not None else "",
         "engine": get_engine(engine).name,
         "training": how.training,
         "floatx": keras.config.floatx(),
     }
-    scorer = Scorer(model, names, reference, how)
+    scorer = Scorer(model, names, aligned and aligned.of(model), how)
     return walk(batches, scorer, ScoreFile(path, request), shown=bool(verbose))
 
 

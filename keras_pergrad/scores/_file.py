@@ -7,7 +7,7 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def digest_of_model(model: keras.Model) -> str:
     found = hashlib.blake2b(digest_size=16)
     for variable in model.variables:
         found.update(f"{variable.path} {variable.trainable} {variable.dtype}".encode())
-        found.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
+        found.update(variable.numpy().tobytes())
     return found.hexdigest()
 
 
@@ -118,9 +118,9 @@ def digest_of_batch(before: str, batch: Batch, ids: np.ndarray) -> str:
     return found.hexdigest()
 
 
-def digest_of_arrays(arrays: list[np.ndarray]) -> str:
-    """Of the bits of some arrays."""
-    found = hashlib.blake2b(digest_size=16)
-    for each in arrays:
-        found.update(np.ascontiguousarray(each).tobytes())
-    return found.hexdigest()
+def digest_of_batches(batches: Iterable[tuple[Batch, np.ndarray]]) -> str:
+    """Of all of them."""
+    digest = ""
+    for batch, ids in batches:
+        digest = digest_of_batch(digest, batch, ids)
+    return digest

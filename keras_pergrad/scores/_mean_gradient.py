@@ -20,14 +20,16 @@ class MeanGradient:
 
     Args:
         data: `(x, y)` or `(x, y, sample_weight)`, or a dataset of batches of them.
-        batch_size: rows at a time, of arrays.
         how: gradients are computed.
+
+    Attributes:
+        batches: of the data.
 
     Raises:
         DataError: it is none of those.
     """
 
-    def __init__(self, data: Any, how: How, *, batch_size: int | None = None):
+    def __init__(self, data: Any, how: How):
         parts = data if isinstance(data, tuple) else (data,)
         if not 1 <= len(parts) <= 3:
             raise DataError(
@@ -35,7 +37,7 @@ class MeanGradient:
                 f"Received: {len(parts)} parts."
             )
         x, y, sample_weight = (*parts, None, None)[:3]
-        self._batches = batches_of(x, y, sample_weight, _size_for(x, batch_size))
+        self.batches = batches_of(x, y, sample_weight, None)
         self._how = how
         self._model: keras.Model | None = None
         self._sums: Traced | None = None
@@ -47,7 +49,7 @@ class MeanGradient:
             DataError: there are no rows.
         """
         total, rows = None, 0
-        for batch, ids in self._batches:
+        for batch, ids in self.batches:
             build_if_unbuilt(model, batch)
             found = self._traced(model)(batch)
             total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
@@ -64,8 +66,3 @@ class MeanGradient:
 
 def _sums(g: SampleGradients) -> list[tf.Tensor]:
     return [tf.cast(each, tf.float64) for each in g.sum()]
-
-
-def _size_for(data: Any, batch_size: int | None) -> int | None:
-    """A dataset of its own has batches of its own, whatever those are that are scored."""
-    return None if isinstance(data, tf.data.Dataset | keras.utils.PyDataset) else batch_size
