@@ -43,7 +43,7 @@ from keras_pergrad._keras._graphs import (
     under_xla,
     variables_read_past,
 )
-from keras_pergrad._keras._layers import layers_of, stop_rematerializing
+from keras_pergrad._keras._layers import frozen_weights, layers_of, stop_rematerializing
 from keras_pergrad._keras._reductions import Reduction, scale_for_replicas
 from keras_pergrad._keras._sandboxed import sandbox
 from keras_pergrad._keras._seams import intercept, reductions_by, writes_remembered
@@ -83,6 +83,7 @@ __all__ = [
     "emptied",
     "forget_custom_gradients",
     "forward",
+    "frozen_weights",
     "functional_init_arguments",
     "global_seed_state",
     "graphs_freed_with",

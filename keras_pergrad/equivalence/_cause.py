@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from rich import box
 from rich.table import Table
 
-PAGE = "docs/differences.md"
+from keras_pergrad.errors import section_of
+
 SHOWN = 8
 
 
@@ -38,7 +39,7 @@ class Cause:
     @property
     def section(self) -> str:
         """Where the documentation explains it."""
-        return f"{PAGE}#{self.kind}"
+        return section_of(self.kind)
 
     def lines(self) -> list[str | Table]:
         """What a report shows of it."""

@@ -28,6 +28,7 @@ from keras_pergrad.equivalence.causes import (
     Case,
     batch_statistics,
     rounded,
+    told_apart,
     trains_by_itself,
     with_causes,
 )
@@ -95,6 +96,10 @@ def explained(
     report: EquivalenceReport, model: keras.Model, request: Request | None
 ) -> EquivalenceReport:
     """A report that failed, with its causes: from its batch, or without it as far as they show."""
+    if request is not None and report.unconnected:
+        run, _ = as_in_training(request, of="own")
+        reasons = told_apart(run, report.unconnected)
+        report = dataclasses.replace(report, unconnected=reasons)
     if report.equivalent:
         notes = [] if request is None else [*rounded(report, request), *trains_by_itself(model)]
         return dataclasses.replace(report, notes=notes)
@@ -143,11 +148,13 @@ def _told_where_the_loss_goes(model: keras.Model) -> Iterator[None]:
     except ValueError as error:
         if "No loss to compute" not in str(error):
             raise
-        own = "".join(f" {note.because} See {note.section}." for note in trains_by_itself(model))
+        notes = list(trains_by_itself(model))
+        own = "".join(f" {note.because}" for note in notes)
         raise PerGradError(
             "There is no loss to check: none is compiled, none is added, and `compute_loss` is "
             f"Keras' own. Move the loss into `compute_loss`, or compile one.{own} "
-            f"Received: loss={model.loss!r}."
+            f"Received: loss={model.loss!r}.",
+            causes=tuple(note.kind for note in notes),
         ) from error
 
 

@@ -15,12 +15,15 @@ from keras_pergrad.runs._run import Run
 from keras_pergrad.runs._sample_by_sample import bears_samples
 from keras_pergrad.runs._start import build_if_unbuilt, prepare, start
 from keras_pergrad.runs._state import state_restored, trained_variables
+from keras_pergrad.runs._tape import CUT, UNREAD
 from keras_pergrad.runs._terms import loss_of_keras, overrides_compute_loss
 from keras_pergrad.runs._traced import Traced
 from keras_pergrad.runs._training_step import run_and_differentiate, without_loss_scale
 from keras_pergrad.runs._whole import Outcome
 
 __all__ = [
+    "CUT",
+    "UNREAD",
     "Apart",
     "Batch",
     "Call",

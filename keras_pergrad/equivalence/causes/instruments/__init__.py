@@ -7,6 +7,8 @@ from keras_pergrad.equivalence.causes.instruments._mixing import Mixing
 from keras_pergrad.equivalence.causes.instruments._outputs import Output
 from keras_pergrad.equivalence.causes.instruments._place import place_of
 from keras_pergrad.equivalence.causes.instruments._terms import Term
+from keras_pergrad.equivalence.causes.instruments._use import why_unread
+from keras_pergrad.equivalence.causes.instruments._way import Way, way_to_loss
 
 __all__ = [
     "Case",
@@ -15,8 +17,11 @@ __all__ = [
     "Mixing",
     "Output",
     "Term",
+    "Way",
     "inner",
     "minus",
     "norm",
     "place_of",
+    "way_to_loss",
+    "why_unread",
 ]
