@@ -15,7 +15,7 @@ from keras_pergrad._text import render
 from keras_pergrad.equivalence._cause import Cause
 from tests import oracle, planted
 from tests.broken import BROKEN
-from tests.broken.base import OwnLoss, chain, dense, masked, numbers, own_loss, segmenting
+from tests.broken.base import OwnLoss, numbers
 from tests.cases import make_case, nudge
 from tests.figures.causes import clean_problems, wrongly_named
 from tests.problems import by_name, compiled, floats
@@ -89,53 +89,7 @@ def test_stateful_recurrent_layers_are_state():
     assert "keeps one state" in found.definitions[0].refusal
 
 
-# --- after the remedy the same call confirms it ---
-
-
-def _per_sample_masked(y, y_pred):
-    mask = ops.cast(ops.any(y != 0, axis=-1), y_pred.dtype)
-    each = ops.mean((y - y_pred) ** 2, axis=-1) * mask
-    return ops.sum(each, axis=1) / ops.sum(mask, axis=1)
-
-
-def _masked_labels():
-    x, y, _ = masked()
-    return x, y * np.any(x != 0, axis=-1, keepdims=True), None
-
-
-class MeanPenalty(keras.Layer):
-    def call(self, inputs):
-        self.add_loss(ops.mean(ops.sum(inputs**2, axis=1)))
-        return inputs
-
-
-REPAIRED = {
-    "sample_interaction": (
-        chain((5,), dense(4), lambda: layers.GroupNormalization(2), dense()),
-        numbers(5),
-    ),
-    "sample_interaction in the loss": (
-        segmenting(lambda: keras.losses.Dice(axis=(1, 2, 3))),
-        BROKEN["Dice"].batch,
-    ),
-    "loss_normalization": (chain((4, 3), dense(), loss=lambda: _per_sample_masked), _masked_labels),
-    "loss_scale": (own_loss(lambda y, p: ops.mean((y - p) ** 2)), numbers(5)),
-    "summed_add_loss": (chain((5,), dense(4), MeanPenalty, dense()), numbers(5)),
-    "broadcast": (
-        own_loss(lambda y, p: ops.mean((ops.reshape(y[:, 0], ops.shape(p)) - p) ** 2), units=1),
-        numbers(5),
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", REPAIRED)
-def test_the_remedy_removes_the_cause(kind):
-    build, batch = REPAIRED[kind]
-    model = build()
-    nudge(model)
-    report = pg.check_equivalence(model, *batch())
-    assert report.equivalent, str(report)
-    assert report.causes == []
+# --- `replace_batch_norm` ---
 
 
 def test_replace_batch_norm_is_a_remedy():
