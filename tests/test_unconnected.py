@@ -1,6 +1,7 @@
 """A trainable weight that no gradient reaches is told its reason, each in a planted model."""
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, ops
@@ -200,3 +201,11 @@ def test_where_the_model_runs_on_few_sizes_the_reason_is_what_the_tape_knows():
 
     [reason] = reasons_on(model_of(Planted(of_few, name="planted"))).values()
     assert "every way to the loss is cut (stop_gradient, an integer, argmax)" in reason
+
+
+def test_factored_reads_nothing_off_whole_numbers_made_of_a_weight():
+    """It followed the weight through the cast, and had to warn of wrong sample gradients."""
+    planted = Planted(lambda layer, x: _plain(ops.cast(layer.weight, "int32")), name="planted")
+    g = pg.per_sample_gradients(model_of(planted), X, Y, engine="factored")
+    [rows] = [rows for path, rows in g.materialize().items() if "planted" in path]
+    assert rows.shape == (12, 4) and not np.any(rows)
