@@ -397,6 +397,13 @@ def test_a_factor_is_that_of_the_batch():
     assert "64 times" in cause.because
 
 
+def test_what_add_loss_is_given_is_told_of_the_whole_batch():
+    """It was told of the samples looked into: 11 of these 12."""
+    broken = BROKEN["vector given to add_loss"]
+    [cause] = pg.check_equivalence(broken.build(), *broken.batch()).causes
+    assert "(shape (12,))" in cause.because and "counts 12 times" in cause.because
+
+
 def test_explain_says_which_definitions_agree():
     story = " ".join(str(pg.explain(compiled(linear()), *pairs(12))).split())
     assert "Alike: isolated, jacobian row, share." in story
