@@ -6,7 +6,8 @@ from keras_pergrad.runs._batch import Batch
 from keras_pergrad.runs._calls import Call
 from keras_pergrad.runs._dtypes import coarsest, dtypes_of
 from keras_pergrad.runs._heard import Reduced, heard_reductions
-from keras_pergrad.runs._influence import influential_state
+from keras_pergrad.runs._hidden import Hidden, hidden_in, renewed
+from keras_pergrad.runs._influence import influential_attributes, influential_state
 from keras_pergrad.runs._leaves import leaves, map_leaves, take
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
@@ -27,6 +28,7 @@ __all__ = [
     "Apart",
     "Batch",
     "Call",
+    "Hidden",
     "Observer",
     "Outcome",
     "Recording",
@@ -39,6 +41,8 @@ __all__ = [
     "coarsest",
     "dtypes_of",
     "heard_reductions",
+    "hidden_in",
+    "influential_attributes",
     "influential_state",
     "leaves",
     "loss_of_keras",
@@ -46,6 +50,7 @@ __all__ = [
     "overrides_compute_loss",
     "prepare",
     "recurrent_layers",
+    "renewed",
     "run_and_differentiate",
     "start",
     "state_restored",

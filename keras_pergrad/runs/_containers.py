@@ -42,15 +42,15 @@ def _replaced(value: Any, replace: Callable[[Any], Any], depth: int) -> Any:
         replace_inside(value.__dict__, replace, depth - 1)
     elif isinstance(value, (list, collections.deque)):
         new: Any = [_replaced(each, replace, depth - 1) for each in value]
-        if not _same(value, new):
+        if not is_same(value, new):
             refill(value, new)
     elif isinstance(value, dict):
         new = {key: _replaced(each, replace, depth - 1) for key, each in value.items()}
-        if not _same(value, new):
+        if not is_same(value, new):
             refill(value, new)
     elif type(value) is tuple:
         new = tuple(_replaced(each, replace, depth - 1) for each in value)
-        return value if _same(value, new) else new
+        return value if is_same(value, new) else new
     return replace(value)
 
 
@@ -60,7 +60,7 @@ def refill(container: Any, before: Any) -> None:
     Keras' tracked containers are refilled past their own methods, which would track again;
     TensorFlow's wrappers through theirs, behind which the contents lie.
     """
-    if _same(container, before):
+    if is_same(container, before):
         return
     cls: Any = type(container)
     if cls.__module__.startswith("keras"):
@@ -70,7 +70,8 @@ def refill(container: Any, before: Any) -> None:
     add(container, before)
 
 
-def _same(container: Any, before: Any) -> bool:
+def is_same(container: Any, before: Any) -> bool:
+    """Whether a container holds the same objects as a copy of it, or of another."""
     if len(container) != len(before):
         return False
     if isinstance(container, dict):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_pergrad.engines import Meeting, find_meetings
 from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence.causes.instruments import Case, Mixing, place_of
+from keras_pergrad.errors import PerGradError
 
 KIND = "sample_interaction"
 STATISTICS = (
@@ -66,7 +67,7 @@ def _meetings(case: Case) -> list[Meeting] | None:
     }
     try:
         return find_meetings(case.run, sizes)
-    except (ValueError, TypeError, NotImplementedError, tf.errors.OpError):
+    except (PerGradError, ValueError, TypeError, NotImplementedError, tf.errors.OpError):
         return None
 
 

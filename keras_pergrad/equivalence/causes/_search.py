@@ -31,8 +31,11 @@ from keras_pergrad.equivalence.causes.instruments import Case
 
 Find = Callable[[Case], Iterator[Cause]]
 
-# What makes all that is looked for after it meaningless.
-_FIRST: tuple[Find, ...] = (non_finite, randomness, state)
+# What makes most of what is looked for after it meaningless, and what can be told all the same:
+# where nothing is finite, nothing; of a step that cannot be repeated, the layers that can; where no
+# sample can be run alone, what is seen in the batch.
+_IN_LAYERS: tuple[Find, ...] = (sample_interaction,)
+_IN_BATCH: tuple[Find, ...] = (sample_interaction, loss_normalization, loss_interaction)
 _CAUSES: tuple[Find, ...] = (
     sample_interaction,
     summed_add_loss,
@@ -57,9 +60,7 @@ def with_causes(report: EquivalenceReport, case: Case) -> EquivalenceReport:
     """The report of a check that failed, with why."""
     causes, remarks, looked = _first_found(case)
     first = bool(causes)
-    if first:
-        remarks.append(f"Beside {causes[0].kind!r} no other cause can be told: mend it first.")
-    else:
+    if not first:
         causes, more, others = _look_for(_CAUSES, case)
         causes += unexplained(case, causes, looked + others)
         remarks += more
@@ -81,15 +82,25 @@ def notes_of(case: Case) -> tuple[list[Cause], list[str]]:
 
 
 def _first_found(case: Case) -> tuple[list[Cause], list[str], list[str]]:
-    """The first of those beside which no other can be looked for."""
-    remarks: list[str] = []
-    looked: list[str] = []
-    for find in _FIRST:
-        causes, more, others = _look_for((find,), case)
-        remarks, looked = remarks + more, looked + others
-        if causes:
-            return causes, remarks, looked
-    return [], remarks, looked
+    """The first of those beside which not all can be looked for, and what can be."""
+    causes, remarks, looked = _look_for((non_finite,), case)
+    if causes:
+        return causes, [*remarks, _hidden_by(causes)], looked
+    causes, more, others = _look_for((randomness, state), case)
+    remarks, looked = remarks + more, looked + others
+    if causes:
+        told = _IN_LAYERS if case.unsteady else _IN_BATCH
+        beside, more, _ = _look_for(told, case)
+        remarks += [*more, _hidden_by(causes, told)]
+        causes += [dataclasses.replace(each, explains=None) for each in beside]
+    return causes, remarks, looked
+
+
+def _hidden_by(causes: list[Cause], told: tuple[Find, ...] = ()) -> str:
+    """What is not known beside some causes."""
+    others = " or ".join(repr(find.__name__) for find in told)
+    but = f" but {others}" if told else ""
+    return f"Beside {causes[0].kind!r} no other cause{but} can be told: mend it first."
 
 
 def _look_for(group: tuple[Find, ...], case: Case) -> tuple[list[Cause], list[str], list[str]]:

@@ -7,6 +7,7 @@ from keras_pergrad.equivalence.causes.instruments._mixing import Mixing
 from keras_pergrad.equivalence.causes.instruments._outputs import Output
 from keras_pergrad.equivalence.causes.instruments._place import place_of
 from keras_pergrad.equivalence.causes.instruments._terms import Term
+from keras_pergrad.equivalence.causes.instruments._unsteady import Unsteady
 from keras_pergrad.equivalence.causes.instruments._use import why_unread
 from keras_pergrad.equivalence.causes.instruments._way import Way, way_to_loss
 
@@ -17,6 +18,7 @@ __all__ = [
     "Mixing",
     "Output",
     "Term",
+    "Unsteady",
     "Way",
     "inner",
     "minus",

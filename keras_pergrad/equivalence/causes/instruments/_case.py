@@ -19,6 +19,7 @@ from keras_pergrad.equivalence.causes.instruments._gradient import Gradient, mea
 from keras_pergrad.equivalence.causes.instruments._mixing import Mixing, find_mixing
 from keras_pergrad.equivalence.causes.instruments._outputs import Output, find_outputs
 from keras_pergrad.equivalence.causes.instruments._terms import Term, find_terms
+from keras_pergrad.equivalence.causes.instruments._unsteady import Unsteady, find_unsteady
 from keras_pergrad.runs import Call, Run, ties_in_loss
 
 
@@ -104,8 +105,12 @@ class Case:
 
     @cached_property
     def difference(self) -> Difference:
-        """What the mean of the samples' own gradients has more than that."""
-        return Difference(self.run, mean_of(self.own), self.batch, self.rtol)
+        """What the mean of the samples' own gradients has more than that.
+
+        None that is known where no sample can be run alone.
+        """
+        mean = mean_of(self.own) if self.alone else self.batch
+        return Difference(self.run, mean, self.batch, self.rtol)
 
     @cached_property
     def batch_term(self) -> Gradient:
@@ -118,9 +123,15 @@ class Case:
         return self.run.calls()
 
     @cached_property
+    def unsteady(self) -> list[Unsteady]:
+        """The layers whose calls cannot be repeated."""
+        return find_unsteady(self.run, self.calls)
+
+    @cached_property
     def mixing(self) -> list[Mixing]:
-        """The layers that mix the samples, in the order in which they do."""
-        return find_mixing(self.run, self.calls, self.rtol)
+        """The layers that mix the samples, in the order in which they do; of those that repeat."""
+        unsteady = {id(each.call) for each in self.unsteady}
+        return find_mixing(self.run, self.calls, self.rtol, unsteady)
 
     @cached_property
     def terms(self) -> list[Term]:
