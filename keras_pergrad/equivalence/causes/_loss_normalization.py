@@ -31,7 +31,8 @@ def loss_normalization(case: Case) -> Iterator[Cause]:
             explains = _undone(case, output)
             if _is_in_function(case, output, explains):
                 explains = case.difference.undo(loss=True)
-                yield Cause(KIND, output.where, _BY_PLACE, EVEN, explains)
+                if explains is None or abs(explains) > NEGLIGIBLE:
+                    yield Cause(KIND, output.where, _BY_PLACE, EVEN, explains)
                 continue
             because, remedy = _words(output, case)
             start = _CONTRIBUTIONS if output.by_keras else _SHARES

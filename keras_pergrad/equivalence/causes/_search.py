@@ -17,7 +17,8 @@ from keras_pergrad.equivalence.causes._broadcast import broadcast
 from keras_pergrad.equivalence.causes._loss_interaction import loss_interaction
 from keras_pergrad.equivalence.causes._loss_normalization import loss_normalization
 from keras_pergrad.equivalence.causes._loss_scale import loss_scale, undivided
-from keras_pergrad.equivalence.causes._non_finite import non_finite
+from keras_pergrad.equivalence.causes._non_finite import is_finite, non_finite
+from keras_pergrad.equivalence.causes._overflow import overflow
 from keras_pergrad.equivalence.causes._own_train_step import own_train_step
 from keras_pergrad.equivalence.causes._precision import precision
 from keras_pergrad.equivalence.causes._randomness import randomness, replayed_noise
@@ -34,6 +35,7 @@ Find = Callable[[Case], Iterator[Cause]]
 # What makes most of what is looked for after it meaningless, and what can be told all the same:
 # where nothing is finite, nothing; of a step that cannot be repeated, the layers that can; where no
 # sample can be run alone, what is seen in the batch.
+_FIRST: tuple[tuple[Find, ...], ...] = ((overflow,), (non_finite,), (randomness, state))
 _IN_LAYERS: tuple[Find, ...] = (sample_interaction,)
 _IN_BATCH: tuple[Find, ...] = (sample_interaction, loss_normalization, loss_interaction)
 _CAUSES: tuple[Find, ...] = (
@@ -83,17 +85,25 @@ def notes_of(case: Case) -> tuple[list[Cause], list[str]]:
 
 def _first_found(case: Case) -> tuple[list[Cause], list[str], list[str]]:
     """The first of those beside which not all can be looked for, and what can be."""
-    causes, remarks, looked = _look_for((non_finite,), case)
-    if causes:
-        return causes, [*remarks, _hidden_by(causes)], looked
-    causes, more, others = _look_for((randomness, state), case)
-    remarks, looked = remarks + more, looked + others
-    if causes:
-        told = _IN_LAYERS if case.unsteady else _IN_BATCH
-        beside, more, _ = _look_for(told, case)
-        remarks += [*more, _hidden_by(causes, told)]
-        causes += [dataclasses.replace(each, explains=None) for each in beside]
-    return causes, remarks, looked
+    remarks: list[str] = []
+    looked: list[str] = []
+    for group in _FIRST:
+        causes, more, others = _look_for(group, case)
+        remarks, looked = remarks + more, looked + others
+        if causes:
+            told = _told_beside(group, case)
+            beside, more, _ = _look_for(told, case)
+            remarks += [*more, _hidden_by(causes, told)]
+            causes += [dataclasses.replace(each, explains=None) for each in beside]
+            return causes, remarks, looked
+    return [], remarks, looked
+
+
+def _told_beside(group: tuple[Find, ...], case: Case) -> tuple[Find, ...]:
+    """What can be told beside a cause of the group: nothing of predictions that are not finite."""
+    if group == (non_finite,) or not is_finite(case.run.y_pred):
+        return ()
+    return _IN_LAYERS if case.unsteady else _IN_BATCH
 
 
 def _hidden_by(causes: list[Cause], told: tuple[Find, ...] = ()) -> str:
