@@ -25,7 +25,8 @@ def _half(policy: str, optimizer: Callable[[], Any]) -> Callable[[], keras.Model
 
 
 def _scaled() -> keras.Optimizer:
-    return keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
+    """With a scale as it becomes in training: the first ones overflow, and are halved."""
+    return keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(), initial_scale=2.0**8)
 
 
 def _embedded() -> keras.Model:
