@@ -22,6 +22,7 @@ from keras_pergrad.equivalence.causes._own_train_step import own_train_step
 from keras_pergrad.equivalence.causes._precision import precision
 from keras_pergrad.equivalence.causes._randomness import randomness, replayed_noise
 from keras_pergrad.equivalence.causes._sample_interaction import sample_interaction
+from keras_pergrad.equivalence.causes._sample_place import sample_place
 from keras_pergrad.equivalence.causes._state import state, written_state
 from keras_pergrad.equivalence.causes._summed_add_loss import summed_add_loss
 from keras_pergrad.equivalence.causes._unconnected import unconnected
@@ -35,6 +36,7 @@ Find = Callable[[Case], Iterator[Cause]]
 _FIRST: tuple[Find, ...] = (non_finite, randomness, state)
 _CAUSES: tuple[Find, ...] = (
     sample_interaction,
+    sample_place,
     summed_add_loss,
     broadcast,
     loss_normalization,

@@ -6,6 +6,7 @@ from keras_pergrad.equivalence.causes.instruments._gradient import Gradient, inn
 from keras_pergrad.equivalence.causes.instruments._mixing import Mixing
 from keras_pergrad.equivalence.causes.instruments._outputs import Output
 from keras_pergrad.equivalence.causes.instruments._place import place_of
+from keras_pergrad.equivalence.causes.instruments._placing import Placing
 from keras_pergrad.equivalence.causes.instruments._terms import Term
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Gradient",
     "Mixing",
     "Output",
+    "Placing",
     "Term",
     "inner",
     "minus",

@@ -18,6 +18,7 @@ from keras_pergrad.equivalence.causes.instruments._difference import Difference
 from keras_pergrad.equivalence.causes.instruments._gradient import Gradient, mean_of
 from keras_pergrad.equivalence.causes.instruments._mixing import Mixing, find_mixing
 from keras_pergrad.equivalence.causes.instruments._outputs import Output, find_outputs
+from keras_pergrad.equivalence.causes.instruments._placing import Placing, find_placing
 from keras_pergrad.equivalence.causes.instruments._terms import Term, find_terms
 from keras_pergrad.runs import Call, Run, ties_in_loss
 
@@ -123,9 +124,16 @@ class Case:
         return find_mixing(self.run, self.calls, self.rtol)
 
     @cached_property
+    def placing(self) -> list[Placing]:
+        """The layers that look at a sample's place or at the batch's size."""
+        held = [each.layer for each in self.mixing]
+        return find_placing(self.run, self.calls, 10 * self.rtol, held)
+
+    @cached_property
     def terms(self) -> list[Term]:
         """What the layers give to `add_loss`."""
-        return find_terms(self.run, tuple(each.layer for each in self.mixing), self.rtol)
+        layers = [*(each.layer for each in self.mixing), *(each.layer for each in self.placing)]
+        return find_terms(self.run, tuple(layers), self.rtol)
 
     @cached_property
     def outputs(self) -> list[Output]:
