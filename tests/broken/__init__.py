@@ -10,6 +10,9 @@ from tests.broken.placing import PLACING
 from tests.broken.several import SEVERAL
 from tests.broken.shapes import SHAPES
 from tests.broken.terms import TERMS
+from tests.broken.unknown import UNKNOWN
 from tests.broken.unsteady import UNSTEADY
 
-BROKEN: dict[str, Broken] = MIXING | PLACING | LOSSES | TERMS | SHAPES | UNSTEADY | SEVERAL
+BROKEN: dict[str, Broken] = (
+    MIXING | PLACING | LOSSES | TERMS | SHAPES | UNSTEADY | UNKNOWN | SEVERAL
+)

@@ -8,12 +8,12 @@ from functools import cached_property
 import keras
 import tensorflow as tf
 
-from keras_pergrad.engines import one_by_one, why_not_alone
+from keras_pergrad.engines import PrimeTrace, one_by_one, why_not_alone
 from keras_pergrad.equivalence._chance import halvings, pick
 from keras_pergrad.equivalence._once import Request, as_in_training
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._tolerance import Tolerance
-from keras_pergrad.equivalence.causes.instruments._choice import counts
+from keras_pergrad.equivalence.causes.instruments._choice import counts, sizes_in
 from keras_pergrad.equivalence.causes.instruments._difference import Difference
 from keras_pergrad.equivalence.causes.instruments._gradient import Gradient, mean_of
 from keras_pergrad.equivalence.causes.instruments._mixing import Mixing, find_mixing
@@ -33,6 +33,7 @@ class Case:
         real: the batch gradient of a real training step on them.
         samples: their places in the batch.
         blamed: the losses that a cause has been found for.
+        blamed_layers: the ids of such layers.
     """
 
     request: Request
@@ -41,6 +42,7 @@ class Case:
     real: Gradient
     samples: list[int]
     blamed: set[str] = field(default_factory=set)
+    blamed_layers: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, request: Request, report: EquivalenceReport) -> Case:
@@ -117,6 +119,11 @@ class Case:
     def calls(self) -> Call:
         """The layers' calls in the forward pass."""
         return self.run.calls()
+
+    @cached_property
+    def trace(self) -> PrimeTrace:
+        """The run, traced and not run; with the errors of a model that cannot be traced so."""
+        return PrimeTrace(self.run, sizes_in(self.calls))
 
     @cached_property
     def mixing(self) -> list[Mixing]:
