@@ -4,7 +4,7 @@ from keras_pergrad.equivalence.causes.instruments._case import Case
 from keras_pergrad.equivalence.causes.instruments._difference import Difference
 from keras_pergrad.equivalence.causes.instruments._gradient import Gradient, inner, minus, norm
 from keras_pergrad.equivalence.causes.instruments._mixing import Mixing
-from keras_pergrad.equivalence.causes.instruments._outputs import Output
+from keras_pergrad.equivalence.causes.instruments._outputs import Output, find_outputs
 from keras_pergrad.equivalence.causes.instruments._place import place_of
 from keras_pergrad.equivalence.causes.instruments._placing import Placing
 from keras_pergrad.equivalence.causes.instruments._terms import Term
@@ -17,6 +17,7 @@ __all__ = [
     "Output",
     "Placing",
     "Term",
+    "find_outputs",
     "inner",
     "minus",
     "norm",
