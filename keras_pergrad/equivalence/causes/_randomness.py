@@ -34,7 +34,7 @@ def replayed_noise(case: Case) -> Iterator[Cause]:
         draws = call.drawn[1] - call.drawn[0] - sum(i.drawn[1] - i.drawn[0] for i in call.inner)
         if draws:
             because = (
-                f"It draws noise, {draws} times in a step; a sample alone gets its row of the "
+                f"It draws noise, {_times(draws)} in a step; a sample alone gets its row of the "
                 "batch's noise, without which the two gradients would differ."
             )
             yield Cause(KIND, place_of(call.layer), because, "Nothing is wrong.")
@@ -58,3 +58,7 @@ def _differs(one: Any, other: Any) -> bool:
 def _has_nan(structure: Any) -> bool:
     floats = [e for e in leaves(structure) if isinstance(e, tf.Tensor) and e.dtype.is_floating]
     return any(bool(tf.reduce_any(tf.math.is_nan(each))) for each in floats)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
