@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import keras_pergrad as pg
@@ -109,6 +110,9 @@ QUIET = {
     "a draw that is one for all": lambda x: x + keras.random.normal((1, 4)),
     "noise": lambda x: x + keras.random.normal(ops.shape(x)),
     "the mean of the entries": lambda x: x - ops.mean(x, axis=1, keepdims=True),
+    "an operation that the trace does not know": lambda x: (
+        x + ops.reshape(tf.image.rgb_to_hsv(ops.abs(x)[:, None, :3])[:, :, :1], (-1, 1))
+    ),
     "the size": lambda x: x / ops.cast(ops.shape(x)[0], x.dtype),
     "what behaviour shows, too": lambda x: x - ops.mean(x, axis=0, keepdims=True),
 }

@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_pergrad import _keras
 from keras_pergrad.engines._regions import interactions_in
 from keras_pergrad.runs import Run, Traced
-from keras_pergrad.sites import Layouts, Trace, prime_for
+from keras_pergrad.sites import Layouts, Trace, is_known, prime_for
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,14 @@ class Meeting:
         layer: the innermost that makes it, if one does.
         name: of the operation, within that layer.
         of_forward: whether it is of the forward pass, or of the loss.
+        certain: whether all is known of what the operation does and is given.
     """
 
     operation: tf.Operation
     layer: keras.Layer | None
     name: str
     of_forward: bool
+    certain: bool
 
 
 class PrimeTrace:
@@ -55,11 +57,17 @@ class PrimeTrace:
 
     def meetings(self) -> list[Meeting]:
         """Where samples meet, in the order of the operations."""
-        trace = Trace(self.traced.operations)
+        trace, layouts = Trace(self.traced.operations), Layouts(self.prime)
         of_forward = {id(each) for each in self.traced.operations[: self.traced.forward]}
         return [
-            Meeting(each, self.layer_of(each), self._name(each), id(each) in of_forward)
-            for each in interactions_in(self.traced, trace, Layouts(self.prime))
+            Meeting(
+                each,
+                self.layer_of(each),
+                self._name(each),
+                id(each) in of_forward,
+                is_known(each) and _are_known(each.inputs, layouts),
+            )
+            for each in interactions_in(self.traced, trace, layouts)
         ]
 
     def layer_of(self, operation: tf.Operation) -> keras.Layer | None:
@@ -71,6 +79,11 @@ class PrimeTrace:
         layer, parts = self.layer_of(operation), operation.name.split("/")
         scopes = [k for k, part in enumerate(parts[:-1]) if layer and _is_of(part, layer.name)]
         return "/".join(parts[scopes[-1] + 1 :]) if scopes else operation.name
+
+
+def _are_known(tensors: Iterable[tf.Tensor], layouts: Layouts) -> bool:
+    """Whether it is known how samples lie on all that bear them."""
+    return all(layouts.of(each) is not None for each in tensors if layouts.bears_samples(each))
 
 
 def _is_of(scope: str, name: str) -> bool:

@@ -19,12 +19,15 @@ def meetings_of(case: Case) -> list[Meeting] | None:
 
 
 def only_traced(case: Case) -> list[str]:
-    """Remarks on what the trace sees and no change of other samples showed, one a place."""
+    """Remarks on what the trace sees and no change of other samples showed, one a place.
+
+    Not on an operation of which nothing is known: there the trace sees nothing.
+    """
     if case.size < 2 or not case.calls.bears_samples(case.size):
         return []
     places: dict[str, Meeting] = {}
     for meeting in meetings_of(case) or []:
-        place = _place(case, meeting)
+        place = _place(case, meeting) if meeting.certain else None
         if place is not None:
             places.setdefault(place, meeting)
     return [
