@@ -40,8 +40,8 @@ def no_contributions(run: Run, engine: str, *, finite: bool, ambiguous: bool) ->
     else:
         why = (
             "The gradients of the samples do not add up to the batch gradient: the samples "
-            "interact, in the model (BatchNormalization) or in the loss (Dice), and none has a "
-            "contribution of its own"
+            "meet in the model or in the loss, or are something else in a batch than alone, and "
+            "none has a contribution of its own"
         )
         causes = ("sample_interaction",)
         if engine != "jacobian":

@@ -209,7 +209,12 @@ class EquivalenceReport:
         if self.non_finite:
             shown = ", ".join(map(str, self.non_finite_indices))
             lines.append(f"NaN or Inf in {self.non_finite} sample gradients: sample {shown}.")
-        lines += [f"No gradient reaches {p!r}: {why}." for p, why in self.unconnected.items()]
+        noted = {note.where for note in self.notes if note.kind == "unconnected"}
+        lines += [
+            f"No gradient reaches {path!r}: {why}."
+            for path, why in self.unconnected.items()
+            if path not in noted
+        ]
         lines += self.remarks
         return lines
 

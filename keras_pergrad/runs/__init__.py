@@ -13,7 +13,7 @@ from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._recurrent import recurrent_layers
 from keras_pergrad.runs._run import Run
-from keras_pergrad.runs._sample_by_sample import bears_samples
+from keras_pergrad.runs._sample_by_sample import bears_samples, of_sample
 from keras_pergrad.runs._start import build_if_unbuilt, prepare, start
 from keras_pergrad.runs._state import state_restored, trained_variables
 from keras_pergrad.runs._tape import CUT, UNREAD
@@ -47,6 +47,7 @@ __all__ = [
     "leaves",
     "loss_of_keras",
     "map_leaves",
+    "of_sample",
     "overrides_compute_loss",
     "prepare",
     "recurrent_layers",

@@ -34,7 +34,7 @@ def replayed_noise(case: Case) -> Iterator[Cause]:
         draws = call.drawn[1] - call.drawn[0] - sum(i.drawn[1] - i.drawn[0] for i in call.inner)
         if draws:
             because = (
-                f"It draws noise, {draws} times in a step; a sample alone gets its row of the "
+                f"It draws noise, {_times(draws)} in a step; a sample alone gets its row of the "
                 "batch's noise, without which the two gradients would differ."
             )
             yield Cause(KIND, place_of(call.layer), because, "Nothing is wrong.")
@@ -45,3 +45,7 @@ def _how(unsteady: Unsteady) -> str:
         return _NOWHERE
     places = ", ".join(repr(place.where) for place in unsteady.keeps)
     return f"it draws noise from the generator in {places}, and no two runs are of one function"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_pergrad import _keras
-from keras_pergrad.engines import prime_traced
+from keras_pergrad.engines import PrimeTrace
 from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence.causes.instruments import Case, Way, way_to_loss, why_unread
 from keras_pergrad.runs import CUT, UNREAD, Run
@@ -49,7 +49,7 @@ def _reasons(run: Run, given: dict[str, str]) -> dict[str, tuple[str, str]]:
     if not asked:
         return reasons
     try:
-        traced = prime_traced(run)[1]
+        traced = PrimeTrace(run).traced
     except (ValueError, TypeError, NotImplementedError, tf.errors.OpError):
         return reasons  # it runs on no other number of samples
     calls = functools.cache(run.calls)

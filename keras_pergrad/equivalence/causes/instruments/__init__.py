@@ -4,8 +4,9 @@ from keras_pergrad.equivalence.causes.instruments._case import Case
 from keras_pergrad.equivalence.causes.instruments._difference import Difference
 from keras_pergrad.equivalence.causes.instruments._gradient import Gradient, inner, minus, norm
 from keras_pergrad.equivalence.causes.instruments._mixing import Mixing
-from keras_pergrad.equivalence.causes.instruments._outputs import Output
+from keras_pergrad.equivalence.causes.instruments._outputs import Output, find_outputs
 from keras_pergrad.equivalence.causes.instruments._place import place_of
+from keras_pergrad.equivalence.causes.instruments._placing import Placing
 from keras_pergrad.equivalence.causes.instruments._terms import Term
 from keras_pergrad.equivalence.causes.instruments._unsteady import Unsteady
 from keras_pergrad.equivalence.causes.instruments._use import why_unread
@@ -17,9 +18,11 @@ __all__ = [
     "Gradient",
     "Mixing",
     "Output",
+    "Placing",
     "Term",
     "Unsteady",
     "Way",
+    "find_outputs",
     "inner",
     "minus",
     "norm",

@@ -8,16 +8,17 @@ from functools import cached_property
 import keras
 import tensorflow as tf
 
-from keras_pergrad.engines import one_by_one, why_not_alone
+from keras_pergrad.engines import PrimeTrace, one_by_one, why_not_alone
 from keras_pergrad.equivalence._chance import halvings, pick
 from keras_pergrad.equivalence._once import Request, as_in_training
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._tolerance import Tolerance
-from keras_pergrad.equivalence.causes.instruments._choice import counts
+from keras_pergrad.equivalence.causes.instruments._choice import counts, sizes_in
 from keras_pergrad.equivalence.causes.instruments._difference import Difference
 from keras_pergrad.equivalence.causes.instruments._gradient import Gradient, mean_of
 from keras_pergrad.equivalence.causes.instruments._mixing import Mixing, find_mixing
 from keras_pergrad.equivalence.causes.instruments._outputs import Output, find_outputs
+from keras_pergrad.equivalence.causes.instruments._placing import Placing, find_placing
 from keras_pergrad.equivalence.causes.instruments._terms import Term, find_terms
 from keras_pergrad.equivalence.causes.instruments._unsteady import Unsteady, find_unsteady
 from keras_pergrad.runs import Call, Run, ties_in_loss
@@ -33,6 +34,7 @@ class Case:
         real: the batch gradient of a real training step on them.
         samples: their places in the batch.
         blamed: the losses that a cause has been found for.
+        blamed_layers: the ids of such layers.
     """
 
     request: Request
@@ -41,6 +43,7 @@ class Case:
     real: Gradient
     samples: list[int]
     blamed: set[str] = field(default_factory=set)
+    blamed_layers: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, request: Request, report: EquivalenceReport) -> Case:
@@ -128,15 +131,27 @@ class Case:
         return find_unsteady(self.run, self.calls)
 
     @cached_property
+    def trace(self) -> PrimeTrace:
+        """The run, traced and not run; with the errors of a model that cannot be traced so."""
+        return PrimeTrace(self.run, sizes_in(self.calls))
+
+    @cached_property
     def mixing(self) -> list[Mixing]:
         """The layers that mix the samples, in the order in which they do; of those that repeat."""
         unsteady = {id(each.call) for each in self.unsteady}
         return find_mixing(self.run, self.calls, self.rtol, unsteady)
 
     @cached_property
+    def placing(self) -> list[Placing]:
+        """The layers that look at a sample's place or at the batch's size."""
+        held = [each.layer for each in self.mixing]
+        return find_placing(self.run, self.calls, 10 * self.rtol, held)
+
+    @cached_property
     def terms(self) -> list[Term]:
         """What the layers give to `add_loss`."""
-        return find_terms(self.run, tuple(each.layer for each in self.mixing), self.rtol)
+        layers = [*(each.layer for each in self.mixing), *(each.layer for each in self.placing)]
+        return find_terms(self.run, tuple(layers), self.rtol)
 
     @cached_property
     def outputs(self) -> list[Output]:
