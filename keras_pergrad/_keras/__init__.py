@@ -32,6 +32,7 @@ from keras_pergrad._keras._freed import (
     never_freed,
 )
 from keras_pergrad._keras._graphs import (
+    anonymous_name,
     apart,
     called_function,
     compiled,
@@ -67,6 +68,7 @@ __all__ = [
     "Functional",
     "Reduction",
     "added_losses",
+    "anonymous_name",
     "apart",
     "build_for",
     "build_for_training",

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.eager.context import anonymous_name as anonymous_name
 from tensorflow.python.framework.tensor_util import constant_value_as_shape
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
