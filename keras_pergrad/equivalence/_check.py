@@ -36,8 +36,8 @@ from keras_pergrad.errors import DataError, EquivalenceError, PerGradError, Sepa
 from keras_pergrad.runs import Batch, build_if_unbuilt
 
 NO_BATCH = (
-    "Causes are looked for in a batch, and on replicas or under XLA none is kept: "
-    "`check_equivalence` on such a batch names them all."
+    "Causes are looked for in a batch, and none is kept of ragged or sparse rows, or under XLA of "
+    "rows of unknown shape: `check_equivalence` on such a batch names them all."
 )
 LARGE = 0.1  # one number on the other side of a kink rarely makes as much
 _turns = itertools.count()  # each check by hand asks other samples, the same in every process
@@ -107,6 +107,13 @@ def explained(
         remarks = [*report.remarks, NO_BATCH]
         return dataclasses.replace(report, causes=batch_statistics(model, report), remarks=remarks)
     report = with_causes(report, Case.of(request, report))
+    kept = int(request.batch.size)
+    if kept < report.num_samples:
+        text = (
+            f"Of the {report.num_samples} samples {kept}, chosen by chance, were kept to look for "
+            "causes in: XLA has no room for a batch of any size."
+        )
+        report = dataclasses.replace(report, remarks=[*report.remarks, text])
     reproduction = functools.partial(save_reproduction, request)
     return dataclasses.replace(report, reproduction=reproduction)
 

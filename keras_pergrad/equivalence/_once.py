@@ -37,6 +37,7 @@ class Request:
         memory_budget: bytes for one chunk of samples.
         turn: the number of the check, which samples are chosen by.
         dtype: the coarsest that the model computes in, None for what its layers and losses say.
+        places: of the samples in the batch that they were taken from, None where that is `batch`.
     """
 
     model: keras.Model
@@ -46,6 +47,7 @@ class Request:
     memory_budget: int
     turn: int
     dtype: str | None = None
+    places: tuple[int, ...] | None = None
 
 
 def check_once(request: Request, *, double: bool) -> EquivalenceReport:

@@ -30,7 +30,7 @@ class Case:
         request, report: the check.
         run: of the few samples, for their own gradients.
         real: the batch gradient of a real training step on them.
-        samples: their places in the batch.
+        samples: their places in the batch that was checked.
         blamed: the losses that a cause has been found for.
     """
 
@@ -60,7 +60,10 @@ class Case:
             rows = tf.sort(pick(len(rows), count, request.turn))
             batch = batch.rows(rows)
         part = Request(request.model, batch, request.engine, None, request.memory_budget, 0)
-        return cls(request, report, *as_in_training(part, of="own"), rows.numpy().tolist())
+        places = rows.numpy().tolist()
+        if request.places is not None:
+            places = [request.places[row] for row in places]
+        return cls(request, report, *as_in_training(part, of="own"), places)
 
     @property
     def model(self) -> keras.Model:
@@ -73,8 +76,8 @@ class Case:
 
     @property
     def whole(self) -> int:
-        """How many samples the batch has."""
-        return int(self.request.batch.size)
+        """How many samples the batch that was checked has."""
+        return self.report.num_samples
 
     @property
     def rtol(self) -> float:
