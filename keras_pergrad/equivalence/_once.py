@@ -52,6 +52,11 @@ class Request:
 
 def check_once(request: Request, *, double: bool) -> EquivalenceReport:
     """Judges one batch, by a real training step or, in double precision, by a sandbox alone."""
+    return checked(request, double=double)[0]
+
+
+def checked(request: Request, *, double: bool) -> tuple[EquivalenceReport, Run, list[tf.Tensor]]:
+    """The same, and the run that was judged with its batch gradient."""
     if double:
         run = start(request.model, request.batch, of="own", double=True)
         _, batch_gradient = run.batch_gradient()
@@ -68,7 +73,8 @@ def check_once(request: Request, *, double: bool) -> EquivalenceReport:
         samples=ORACLE_SAMPLES,
         turn=request.turn,
     )
-    return judge(evidence, None, subject_of(run, request.engine, tolerance))
+    report = judge(evidence, None, subject_of(run, request.engine, tolerance))
+    return report, run, batch_gradient
 
 
 def as_in_training(

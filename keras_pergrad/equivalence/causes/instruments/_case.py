@@ -8,7 +8,7 @@ from functools import cached_property
 import keras
 import tensorflow as tf
 
-from keras_pergrad.engines import one_by_one, why_not_alone
+from keras_pergrad.engines import in_turn, why_not_alone
 from keras_pergrad.equivalence._chance import halvings, pick
 from keras_pergrad.equivalence._once import Request, as_in_training
 from keras_pergrad.equivalence._report import EquivalenceReport
@@ -98,7 +98,7 @@ class Case:
     @cached_property
     def own(self) -> list[tf.Tensor]:
         """The samples' own gradients, each run alone by the loop: `[n, *weight.shape]`."""
-        return one_by_one(self.run, tf.range(self.size))[1]
+        return in_turn(self.run, tf.range(self.size))[1]
 
     @cached_property
     def batch(self) -> Gradient:
