@@ -19,7 +19,7 @@ from keras_pergrad.engines import (
     get_engine,
     sample_gradients,
 )
-from keras_pergrad.equivalence._once import Request, checked
+from keras_pergrad.equivalence._once import Request, as_in_training, checked
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._saved import save_reproduction
 from keras_pergrad.equivalence._tie_breaker import with_tie_broken
