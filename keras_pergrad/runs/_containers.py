@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ import keras
 import tensorflow as tf
 
 _DEPTH = 4
+_LIBRARIES = ("keras", "tensorflow", "numpy", "builtins", "functools", "weakref", "threading")
+_plain: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()  # asked very often
 
 
 def containers_in(values: Iterable[Any], depth: int = _DEPTH) -> Iterator[Any]:
@@ -81,11 +84,16 @@ def is_same(container: Any, before: Any) -> bool:
 
 def _is_plain_object(value: Any) -> bool:
     """Whether it is a user's helper object: no class, no function, nothing of a library's."""
-    libraries = ("keras", "tensorflow", "numpy", "builtins", "functools", "weakref", "threading")
     kind = type(value)
+    plain = _plain.get(kind)
+    if plain is None:
+        plain = _plain[kind] = _is_plain(kind)
+    return plain and hasattr(value, "__dict__")
+
+
+def _is_plain(kind: type) -> bool:
     return (
-        hasattr(value, "__dict__")
-        and not callable(value)
-        and kind.__module__.partition(".")[0] not in libraries
-        and not isinstance(value, (keras.Layer, keras.Variable, keras.Metric, tf.Module))
+        kind.__module__.partition(".")[0] not in _LIBRARIES
+        and not any("__call__" in vars(base) for base in kind.__mro__)
+        and not issubclass(kind, (keras.Layer, keras.Variable, keras.Metric, tf.Module))
     )

@@ -8,7 +8,7 @@ from functools import cached_property
 import keras
 import tensorflow as tf
 
-from keras_pergrad.engines import PrimeTrace, one_by_one, why_not_alone
+from keras_pergrad.engines import PrimeTrace, in_turn, why_not_alone
 from keras_pergrad.equivalence._chance import halvings, pick
 from keras_pergrad.equivalence._once import Request, as_in_training
 from keras_pergrad.equivalence._report import EquivalenceReport
@@ -32,7 +32,7 @@ class Case:
         request, report: the check.
         run: of the few samples, for their own gradients.
         real: the batch gradient of a real training step on them.
-        samples: their places in the batch.
+        samples: their places in the batch that was checked.
         blamed: the losses that a cause has been found for.
         blamed_layers: the ids of such layers.
     """
@@ -64,7 +64,10 @@ class Case:
             rows = tf.sort(pick(len(rows), count, request.turn))
             batch = batch.rows(rows)
         part = Request(request.model, batch, request.engine, None, request.memory_budget, 0)
-        return cls(request, report, *as_in_training(part, of="own"), rows.numpy().tolist())
+        places = rows.numpy().tolist()
+        if request.places is not None:
+            places = [request.places[row] for row in places]
+        return cls(request, report, *as_in_training(part, of="own"), places)
 
     @property
     def model(self) -> keras.Model:
@@ -77,8 +80,8 @@ class Case:
 
     @property
     def whole(self) -> int:
-        """How many samples the batch has."""
-        return int(self.request.batch.size)
+        """How many samples the batch that was checked has."""
+        return self.report.num_samples
 
     @property
     def rtol(self) -> float:
@@ -99,7 +102,7 @@ class Case:
     @cached_property
     def own(self) -> list[tf.Tensor]:
         """The samples' own gradients, each run alone by the loop: `[n, *weight.shape]`."""
-        return one_by_one(self.run, tf.range(self.size))[1]
+        return in_turn(self.run, tf.range(self.size))[1]
 
     @cached_property
     def batch(self) -> Gradient:
