@@ -30,6 +30,8 @@ from tests.broken.base import (
     penalized,
     segmenting,
 )
+from tests.broken.kept import InArray, counting
+from tests.broken.rounding import half, scaled_by
 from tests.cases import nudge
 from tests.problems import compiled, floats
 
@@ -68,6 +70,15 @@ def _per_sample_masked(y, y_pred):
 def _masked_labels() -> tuple:
     x, y, _ = masked()
     return x, y * np.any(x != 0, axis=-1, keepdims=True), None
+
+
+class _CountingInWeight(keras.Layer):
+    def build(self, shape):
+        self.calls = self.add_weight(shape=(), trainable=False, initializer="zeros")
+
+    def call(self, inputs):
+        self.calls.assign_add(1)
+        return inputs * (1 + 0.1 * (self.calls % 5))
 
 
 def _with_weights() -> tuple:
@@ -186,6 +197,10 @@ REPAIRS = {
         lambda: (floats(12, 4, 3, seed=1), floats(12, 2, seed=2)),
         refused=True,
     ),
+    "state in an array": Repair(
+        counting(InArray),
+        chain((5,), dense(4), _CountingInWeight, dense()),
+    ),
     "precision of the tolerance": Repair(
         chain((5,), dense()),
         chain((5,), dense()),
@@ -193,6 +208,7 @@ REPAIRS = {
         repaired_options=(("rtol", 1e-5),),
     ),
     "precision in half": Repair(_half(lambda: "sgd"), _half(_scaled), noted=True),
+    "precision beyond the largest": Repair(half(scaled_by(2.0**24)), half(scaled_by(2.0**6))),
     "non_finite": Repair(
         BROKEN["log of zero"].build, mixing(lambda x: ops.log(ops.relu(x) + 1e-3))
     ),
@@ -242,5 +258,9 @@ def test_every_kind_has_a_repair():
     """One file a cause in the package, but for those that share another's name."""
     files = {path.stem.lstrip("_") for path in Path(causes.__file__).parent.glob("_*.py")}
     files -= {"", "init__", "_init__", "search", "static", "batch_term"}
-    files -= {"loss_interaction", "uneven_parts"}  # by other ways to a kind that has a file
+    files -= {
+        "loss_interaction",
+        "uneven_parts",
+        "overflow",
+    }  # other ways to such a kind
     assert files == {name.split()[0] for name in REPAIRS}
