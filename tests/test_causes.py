@@ -8,6 +8,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import keras_pergrad as pg
@@ -410,12 +411,26 @@ def test_explain_says_which_definitions_agree():
     assert "The mean is the batch gradient for: isolated, jacobian row, share." in story
 
 
-def test_under_xla_fit_says_where_causes_are_named():
+def test_under_xla_fit_names_causes():
     model = pg.PerGradSequential([layers.Input((4,)), layers.Dense(2)])
     loss = keras.losses.MeanSquaredError(reduction="sum")
     model.compile("sgd", loss, jit_compile=True, per_sample=True)
-    with pytest.raises(pg.EquivalenceError, match=r"such\sa\sbatch\snames\sthem"):
+    with pytest.raises(pg.EquivalenceError) as caught:
         model.fit(*pairs(12), batch_size=12, verbose=0)
+    assert [cause.kind for cause in caught.value.report.causes] == ["loss_normalization"]
+
+
+def test_where_no_rows_are_kept_fit_says_where_causes_are_named():
+    """Under XLA, of rows of unknown shape."""
+    model = pg.PerGradSequential([layers.Input((None, 4)), layers.Dense(2)])
+    loss = keras.losses.MeanSquaredError(reduction="sum")
+    model.compile("sgd", loss, jit_compile=True, per_sample=pg.PerSample("loop"))
+    signature = tf.TensorSpec((None, None, 4)), tf.TensorSpec((None, None, 2))
+    x, y = (part[:, None] for part in pairs(12))
+    data = tf.data.Dataset.from_generator(lambda: iter([(x, y)]), output_signature=signature)
+    with pytest.raises(pg.EquivalenceError, match=r"such\sa\sbatch\snames\sthem") as caught:
+        model.fit(data, shuffle=False, verbose=0)
+    assert not caught.value.report.causes
 
 
 def test_a_model_that_is_not_built_has_no_normalization_to_replace():
