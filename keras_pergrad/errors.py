@@ -4,9 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+PAGE = "docs/differences.md"
+
+
+def section_of(kind: str) -> str:
+    """Where the documentation explains a cause of that kind."""
+    return f"{PAGE}#{kind}"
+
 
 class PerGradError(ValueError):
-    """A setting, a batch or a model that sample gradients cannot be made of."""
+    """A setting, a batch or a model that sample gradients cannot be made of.
+
+    Args:
+        message: what happened, why, what to do, and last `Received: ...`.
+        causes: the kinds of the causes that it comes of, whose sections the message then names.
+
+    Attributes:
+        sections: where the documentation explains those.
+    """
+
+    def __init__(self, message: str = "", *, causes: tuple[str, ...] = ()):
+        self.sections = [section_of(kind) for kind in causes]
+        super().__init__(_naming(self.sections, message) if causes else message)
+
+
+def _naming(sections: list[str], message: str) -> str:
+    """The message with the sections named before what was received, which comes last."""
+    told, received, given = message.rpartition(" Received: ")
+    return f"{told} See {' or '.join(sections)}.{received}{given}"
 
 
 class DataError(PerGradError):

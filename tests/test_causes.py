@@ -8,6 +8,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import keras_pergrad as pg
@@ -15,7 +16,7 @@ from keras_pergrad._text import render
 from keras_pergrad.equivalence._cause import Cause
 from tests import oracle, planted
 from tests.broken import BROKEN
-from tests.broken.base import OwnLoss, chain, dense, masked, numbers, own_loss, segmenting
+from tests.broken.base import OwnLoss, numbers
 from tests.cases import make_case, nudge
 from tests.figures.causes import clean_problems, wrongly_named
 from tests.problems import by_name, compiled, floats
@@ -89,53 +90,7 @@ def test_stateful_recurrent_layers_are_state():
     assert "keeps one state" in found.definitions[0].refusal
 
 
-# --- after the remedy the same call confirms it ---
-
-
-def _per_sample_masked(y, y_pred):
-    mask = ops.cast(ops.any(y != 0, axis=-1), y_pred.dtype)
-    each = ops.mean((y - y_pred) ** 2, axis=-1) * mask
-    return ops.sum(each, axis=1) / ops.sum(mask, axis=1)
-
-
-def _masked_labels():
-    x, y, _ = masked()
-    return x, y * np.any(x != 0, axis=-1, keepdims=True), None
-
-
-class MeanPenalty(keras.Layer):
-    def call(self, inputs):
-        self.add_loss(ops.mean(ops.sum(inputs**2, axis=1)))
-        return inputs
-
-
-REPAIRED = {
-    "sample_interaction": (
-        chain((5,), dense(4), lambda: layers.GroupNormalization(2), dense()),
-        numbers(5),
-    ),
-    "sample_interaction in the loss": (
-        segmenting(lambda: keras.losses.Dice(axis=(1, 2, 3))),
-        BROKEN["Dice"].batch,
-    ),
-    "loss_normalization": (chain((4, 3), dense(), loss=lambda: _per_sample_masked), _masked_labels),
-    "loss_scale": (own_loss(lambda y, p: ops.mean((y - p) ** 2)), numbers(5)),
-    "summed_add_loss": (chain((5,), dense(4), MeanPenalty, dense()), numbers(5)),
-    "broadcast": (
-        own_loss(lambda y, p: ops.mean((ops.reshape(y[:, 0], ops.shape(p)) - p) ** 2), units=1),
-        numbers(5),
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", REPAIRED)
-def test_the_remedy_removes_the_cause(kind):
-    build, batch = REPAIRED[kind]
-    model = build()
-    nudge(model)
-    report = pg.check_equivalence(model, *batch())
-    assert report.equivalent, str(report)
-    assert report.causes == []
+# --- `replace_batch_norm` ---
 
 
 def test_replace_batch_norm_is_a_remedy():
@@ -443,18 +398,39 @@ def test_a_factor_is_that_of_the_batch():
     assert "64 times" in cause.because
 
 
+def test_what_add_loss_is_given_is_told_of_the_whole_batch():
+    """It was told of the samples looked into: 11 of these 12."""
+    broken = BROKEN["vector given to add_loss"]
+    [cause] = pg.check_equivalence(broken.build(), *broken.batch()).causes
+    assert "(shape (12,))" in cause.because and "counts 12 times" in cause.because
+
+
 def test_explain_says_which_definitions_agree():
     story = " ".join(str(pg.explain(compiled(linear()), *pairs(12))).split())
     assert "Alike: isolated, jacobian row, share." in story
     assert "The mean is the batch gradient for: isolated, jacobian row, share." in story
 
 
-def test_under_xla_fit_says_where_causes_are_named():
+def test_under_xla_fit_names_causes():
     model = pg.PerGradSequential([layers.Input((4,)), layers.Dense(2)])
     loss = keras.losses.MeanSquaredError(reduction="sum")
     model.compile("sgd", loss, jit_compile=True, per_sample=True)
-    with pytest.raises(pg.EquivalenceError, match=r"such\sa\sbatch\snames\sthem"):
+    with pytest.raises(pg.EquivalenceError) as caught:
         model.fit(*pairs(12), batch_size=12, verbose=0)
+    assert [cause.kind for cause in caught.value.report.causes] == ["loss_normalization"]
+
+
+def test_where_no_rows_are_kept_fit_says_where_causes_are_named():
+    """Under XLA, of rows of unknown shape."""
+    model = pg.PerGradSequential([layers.Input((None, 4)), layers.Dense(2)])
+    loss = keras.losses.MeanSquaredError(reduction="sum")
+    model.compile("sgd", loss, jit_compile=True, per_sample=pg.PerSample("loop"))
+    signature = tf.TensorSpec((None, None, 4)), tf.TensorSpec((None, None, 2))
+    x, y = (part[:, None] for part in pairs(12))
+    data = tf.data.Dataset.from_generator(lambda: iter([(x, y)]), output_signature=signature)
+    with pytest.raises(pg.EquivalenceError, match=r"such\sa\sbatch\snames\sthem") as caught:
+        model.fit(data, shuffle=False, verbose=0)
+    assert not caught.value.report.causes
 
 
 def test_a_model_that_is_not_built_has_no_normalization_to_replace():

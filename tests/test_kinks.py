@@ -128,8 +128,10 @@ def test_a_batch_is_kept_as_it_is():
     keep(tf.constant(False))
     assert stash.take() is None
     keep(tf.constant(True))
-    found = stash.take()
+    kept = stash.take()
+    found = kept.batch
     assert stash.take() is None
+    assert kept.places == [0, 1] and kept.is_whole
     assert found.sample_weight is None and found.y.dtype == tf.bfloat16
     for one, other in zip(found.leaves, batch.leaves, strict=True):
         np.testing.assert_array_equal(one, other)

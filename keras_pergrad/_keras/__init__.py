@@ -33,6 +33,7 @@ from keras_pergrad._keras._freed import (
     never_freed,
 )
 from keras_pergrad._keras._graphs import (
+    anonymous_name,
     apart,
     called_function,
     compiled,
@@ -40,12 +41,13 @@ from keras_pergrad._keras._graphs import (
     may_be_read,
     readings,
     replica_id,
+    run_as_traced,
     static_shape,
     traced_once,
     under_xla,
     variables_read_past,
 )
-from keras_pergrad._keras._layers import layers_of, stop_rematerializing
+from keras_pergrad._keras._layers import frozen_weights, layers_of, stop_rematerializing
 from keras_pergrad._keras._packed import (
     SYMBOLIC_BUILD,
     BuiltFromPlainBatches,
@@ -77,6 +79,7 @@ __all__ = [
     "Functional",
     "Reduction",
     "added_losses",
+    "anonymous_name",
     "apart",
     "build_for",
     "build_for_training",
@@ -95,6 +98,7 @@ __all__ = [
     "far_seed",
     "forget_custom_gradients",
     "forward",
+    "frozen_weights",
     "functional_init_arguments",
     "global_seed_state",
     "graphs_freed_with",
@@ -115,6 +119,7 @@ __all__ = [
     "readings",
     "reductions_by",
     "replica_id",
+    "run_as_traced",
     "sandbox",
     "scale_for_replicas",
     "seeds_kept",

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.eager.context import anonymous_name as anonymous_name
 from tensorflow.python.framework.tensor_util import constant_value_as_shape
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
@@ -52,12 +53,12 @@ def apart(action: Callable[[], Any], *, optimized: bool = False) -> Any:
         return action()
     function = tf.function(action, autograph=False, experimental_attributes={"_noinline": True})
     function._omit_frequent_tracing_warning = True
-    with contextlib.nullcontext() if optimized else _left_as_it_is():
+    with contextlib.nullcontext() if optimized else run_as_traced():
         return function()
 
 
 @contextmanager
-def _left_as_it_is() -> Iterator[None]:
+def run_as_traced() -> Iterator[None]:
     """Functions that are called meanwhile run as they were traced, by TensorFlow's own settings."""
     option = "disable_meta_optimizer"
     before = tf.config.optimizer.get_experimental_options().get(option, False)

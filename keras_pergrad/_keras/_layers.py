@@ -10,6 +10,15 @@ def layers_of(model: keras.Model) -> list[keras.Layer]:
     return list(model._flatten_layers())
 
 
+def frozen_weights(model: keras.Model) -> list[keras.Variable]:
+    """The weights that were made to be trained and are frozen, with their layer or one by one.
+
+    `trainable_variables` leaves those out, and `non_trainable_variables` has statistics, too.
+    """
+    made = {id(w): w for layer in layers_of(model) for w in layer._trainable_variables}
+    return [weight for weight in made.values() if not weight.trainable]
+
+
 def stop_rematerializing(model: keras.Model) -> None:
     """Makes layers compute the same numbers without a custom gradient around their weights."""
     for layer in layers_of(model):

@@ -37,7 +37,8 @@ def guarded(original: Callable) -> Callable:
             raise UnsupportedError(
                 "A custom gradient (tf.custom_gradient, tf.recompute_grad) reads a weight of its "
                 "own, which no per-sample gradient can flow through. Pass the weight to it as an "
-                f"argument. Received: {getattr(f, '__qualname__', f)!r}."
+                f"argument. Received: {getattr(f, '__qualname__', f)!r}.",
+                causes=("unconnected",),
             )
         return result
 

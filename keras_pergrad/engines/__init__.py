@@ -13,7 +13,8 @@ from keras_pergrad.engines._engine import Engine
 from keras_pergrad.engines._factored import Factored
 from keras_pergrad.engines._jacobian import Jacobian
 from keras_pergrad.engines._loop import Loop, one_by_one
-from keras_pergrad.engines._meetings import Meeting, find_meetings, prime_traced
+from keras_pergrad.engines._meetings import Meeting, PrimeTrace
+from keras_pergrad.engines._one_trace import in_turn
 from keras_pergrad.engines._remembered import Remembered
 from keras_pergrad.engines._separation import Separation
 from keras_pergrad.engines._trace import gist, refusing
@@ -26,16 +27,16 @@ __all__ = [
     "Jacobian",
     "Loop",
     "Meeting",
+    "PrimeTrace",
     "Remembered",
     "Separation",
     "Vectorized",
     "expect_memory_budget",
-    "find_meetings",
     "get_engine",
     "gist",
+    "in_turn",
     "one_by_one",
     "per_sample_gradients",
-    "prime_traced",
     "refusing",
     "sample_gradients",
     "unique_paths",

@@ -27,5 +27,6 @@ def expect_samples_alone(run: Run, engine: str) -> None:
     if reason is not None:
         raise UnsupportedError(
             f"engine={engine!r} runs each sample as a batch of one, but {reason}. Use "
-            f"engine='jacobian', which runs the batch as it is. Received: engine={engine!r}."
+            f"engine='jacobian', which runs the batch as it is. Received: engine={engine!r}.",
+            causes=("state",),
         )

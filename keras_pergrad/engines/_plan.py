@@ -87,7 +87,8 @@ class Plan(Observer):
     def run_once(self) -> None:
         """Makes the factors eagerly, by a graph that is run once and emptied."""
         traced = _keras.compiled(self.tensors).get_concrete_function()
-        self.refill(traced())
+        with _keras.run_as_traced():
+            self.refill(traced())
         _keras.emptied(traced.graph)
 
     def refill(self, tensors: Sequence[tf.Tensor]) -> None:

@@ -16,17 +16,20 @@ def no_contributions(run: Run, engine: str, *, finite: bool, ambiguous: bool) ->
         ambiguous: whether they add up to the batch gradient in more than one way.
     """
     way_out = ""
+    causes: tuple[str, ...] = ("loss_normalization", "sample_interaction")
     if not finite:
         why = (
             "A sample's gradient is not finite, and the model's own code reduces the loss, so that "
             "the samples' contributions cannot be told"
         )
+        causes = ("non_finite",)
     elif ambiguous:
         why = (
             "The gradients of the samples add up to the batch gradient both as a mean and as a "
             "sum, and the model's own code reduces the loss, so that a sample's contribution is "
             "not known"
         )
+        causes = ("loss_scale",)
     elif run.is_opaque:
         why = (
             "The gradients of the samples add up to the batch gradient neither as a mean nor as a "
@@ -37,12 +40,14 @@ def no_contributions(run: Run, engine: str, *, finite: bool, ambiguous: bool) ->
     else:
         why = (
             "The gradients of the samples do not add up to the batch gradient: the samples "
-            "interact, in the model (BatchNormalization) or in the loss (Dice), and none has a "
-            "contribution of its own"
+            "meet in the model or in the loss, or are something else in a batch than alone, and "
+            "none has a contribution of its own"
         )
+        causes = ("sample_interaction",)
         if engine != "jacobian":
             way_out = " Use engine='jacobian' where the model interacts."
     return SeparationError(
         f"{why}.{way_out} With of='own' you get each sample's own gradient. "
-        f"Received: of='contribution', engine={engine!r}."
+        f"Received: of='contribution', engine={engine!r}.",
+        causes=causes,
     )

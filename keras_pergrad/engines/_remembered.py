@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-_names = (f"keras_pergrad/remembered/{k}" for k in itertools.count())
+from keras_pergrad import _keras
 
 
 class Remembered:
     """One tensor, made while a graph is traced.
 
-    Not a `tf.Variable`, which a `tf.function` that is traced a second time may not make.
+    Not a `tf.Variable`, which a `tf.function` that is traced a second time may not make. It is
+    freed with the last graph that knows it.
 
     Args:
         value: what it is at first.
@@ -27,7 +27,7 @@ class Remembered:
             value = tf.convert_to_tensor(value)
             self._dtype = value.dtype
             self._handle = tf.raw_ops.VarHandleOp(
-                dtype=value.dtype, shape=self._shape, shared_name=next(_names)
+                dtype=value.dtype, shape=self._shape, shared_name=_keras.anonymous_name()
             )
             tf.raw_ops.AssignVariableOp(resource=self._handle, value=value)
 

@@ -74,7 +74,8 @@ def refusing(engine: str, *, running: bool = False) -> Iterator[None]:
             raise PerGradError(
                 "The model makes a new weight each time it is called, so that nothing trains it. "
                 "Make layers and weights in `__init__` or `build`. "
-                f"Received: engine={engine!r} and a weight made in `call`."
+                f"Received: engine={engine!r} and a weight made in `call`.",
+                causes=("unconnected",),
             ) from error
         raise UnsupportedError(
             f"engine={engine!r} cannot {_TASK.get(engine, 'stack')} the samples of this model: "
@@ -114,7 +115,8 @@ def expect_weights_seen(graph: tf.Graph, run: Run) -> None:
         raise UnsupportedError(
             f"The weight {variable.path!r} is read past Keras (TFSMLayer, `weight._value`), so "
             "that no per-sample gradient reaches it. Read the weight itself, or freeze its layer. "
-            f"Received: model={run.model.name!r}."
+            f"Received: model={run.model.name!r}.",
+            causes=("unconnected",),
         )
 
 
@@ -131,14 +133,16 @@ def expect_no_side_effects(graph: tf.Graph) -> None:
             raise UnsupportedError(
                 "A sample would draw other noise alone than in the batch: this operation's noise "
                 "cannot be recorded and replayed. Draw with keras.random. "
-                f"Received: {node.op} at {node.name!r}."
+                f"Received: {node.op} at {node.name!r}.",
+                causes=("randomness",),
             )
         if _WRITING.match(node.op):
             raise UnsupportedError(
                 "A forward pass writes a tf.Variable (or advances a tf.random.Generator) that "
                 "Keras does not track, once more for every sample. Make it with "
                 "`self.add_weight(trainable=False)`, or draw with keras.random. "
-                f"Received: {node.op} at {node.name!r}."
+                f"Received: {node.op} at {node.name!r}.",
+                causes=("state",),
             )
 
 

@@ -1,6 +1,7 @@
 """Do two paths to the batch gradient agree; and why not."""
 
 from keras_pergrad.equivalence._cause import Cause
+from keras_pergrad.equivalence._chance import pick
 from keras_pergrad.equivalence._check import assert_equivalent, check_equivalence, explained
 from keras_pergrad.equivalence._evidence import Evidence, gather_evidence
 from keras_pergrad.equivalence._explain import Definition, Explanation, explain
@@ -34,6 +35,7 @@ __all__ = [
     "gather_evidence",
     "judge",
     "layers_with_batch_statistics",
+    "pick",
     "subject_of",
     "tells",
     "tried_again",

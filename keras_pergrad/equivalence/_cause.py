@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from rich import box
 from rich.table import Table
 
-PAGE = "docs/differences.md"
+from keras_pergrad.errors import section_of
+
 SHOWN = 8
 
 
@@ -38,7 +39,7 @@ class Cause:
     @property
     def section(self) -> str:
         """Where the documentation explains it."""
-        return f"{PAGE}#{self.kind}"
+        return section_of(self.kind)
 
     def lines(self) -> list[str | Table]:
         """What a report shows of it."""
@@ -50,7 +51,12 @@ class Cause:
         table = Table("sample", *self.numbers, box=box.SIMPLE_HEAD)
         rows = list(zip(*self.numbers.values(), strict=True))
         for sample, row in zip(self.samples, rows[:SHOWN], strict=False):
-            table.add_row(str(sample), *(f"{number:.4g}" for number in row))
+            table.add_row(str(sample), *map(_shown, row))
         if len(rows) > SHOWN:
             table.add_row("…", *("…" for _ in self.numbers))
         return table
+
+
+def _shown(number: float) -> str:
+    """A sample that is masked as a whole has no weight."""
+    return "–" if number != number else f"{number:.4g}"

@@ -19,7 +19,7 @@ from keras_pergrad.engines import (
     get_engine,
     sample_gradients,
 )
-from keras_pergrad.equivalence._once import Request, as_in_training, check_once
+from keras_pergrad.equivalence._once import Request, as_in_training, checked
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._saved import save_reproduction
 from keras_pergrad.equivalence._tie_breaker import with_tie_broken
@@ -28,15 +28,16 @@ from keras_pergrad.equivalence.causes import (
     Case,
     batch_statistics,
     rounded,
+    told_apart,
     trains_by_itself,
     with_causes,
 )
 from keras_pergrad.errors import DataError, EquivalenceError, PerGradError, SeparationError
-from keras_pergrad.runs import Batch, build_if_unbuilt
+from keras_pergrad.runs import Batch, Run, build_if_unbuilt
 
 NO_BATCH = (
-    "Causes are looked for in a batch, and on replicas or under XLA none is kept: "
-    "`check_equivalence` on such a batch names them all."
+    "Causes are looked for in a batch, and none is kept of ragged or sparse rows, or under XLA of "
+    "rows of unknown shape: `check_equivalence` on such a batch names them all."
 )
 LARGE = 0.1  # one number on the other side of a kink rarely makes as much
 _turns = itertools.count()  # each check by hand asks other samples, the same in every process
@@ -85,9 +86,11 @@ def check_equivalence(
         raise DataError("An empty batch has no gradient to compare. Received: a batch of size 0.")
     request = Request(model, batch, get_engine(engine), rtol, memory_budget, next(_turns))
     with _told_where_the_loss_goes(model):
-        report = _decided(check_once(request, double=False), request)
+        first, run, batch_gradient = checked(request, double=False)
+    report = _decided(first, request)
     if not report.equivalent and not report.non_finite:
-        report = dataclasses.replace(report, contributions=_contributions(request))
+        text = _contributions(request, run.contributions(), batch_gradient)
+        report = dataclasses.replace(report, contributions=text)
     return report
 
 
@@ -95,6 +98,10 @@ def explained(
     report: EquivalenceReport, model: keras.Model, request: Request | None
 ) -> EquivalenceReport:
     """A report that failed, with its causes: from its batch, or without it as far as they show."""
+    if request is not None and report.unconnected:
+        run, _ = as_in_training(request, of="own")
+        reasons = told_apart(run, report.unconnected)
+        report = dataclasses.replace(report, unconnected=reasons)
     if report.equivalent:
         notes = [] if request is None else [*rounded(report, request), *trains_by_itself(model)]
         return dataclasses.replace(report, notes=notes)
@@ -102,6 +109,13 @@ def explained(
         remarks = [*report.remarks, NO_BATCH]
         return dataclasses.replace(report, causes=batch_statistics(model, report), remarks=remarks)
     report = with_causes(report, Case.of(request, report))
+    kept = int(request.batch.size)
+    if kept < report.num_samples:
+        text = (
+            f"Of the {report.num_samples} samples {kept}, chosen by chance, were kept to look for "
+            "causes in: XLA has no room for a batch of any size."
+        )
+        report = dataclasses.replace(report, remarks=[*report.remarks, text])
     reproduction = functools.partial(save_reproduction, request)
     return dataclasses.replace(report, reproduction=reproduction)
 
@@ -143,17 +157,18 @@ def _told_where_the_loss_goes(model: keras.Model) -> Iterator[None]:
     except ValueError as error:
         if "No loss to compute" not in str(error):
             raise
-        own = "".join(f" {note.because} See {note.section}." for note in trains_by_itself(model))
+        notes = list(trains_by_itself(model))
+        own = "".join(f" {note.because}" for note in notes)
         raise PerGradError(
             "There is no loss to check: none is compiled, none is added, and `compute_loss` is "
             f"Keras' own. Move the loss into `compute_loss`, or compile one.{own} "
-            f"Received: loss={model.loss!r}."
+            f"Received: loss={model.loss!r}.",
+            causes=tuple(note.kind for note in notes),
         ) from error
 
 
-def _contributions(request: Request) -> str:
+def _contributions(request: Request, run: Run, batch_gradient: list[tf.Tensor]) -> str:
     """Says whether contributions add up where the samples' own gradients do not."""
-    run, batch_gradient = as_in_training(request, of="contribution")
     try:
         g = sample_gradients(run, request.engine, request.memory_budget)
     except SeparationError as refusal:

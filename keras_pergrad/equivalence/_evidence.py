@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_pergrad import _keras
-from keras_pergrad.engines import Engine, one_by_one, sample_gradients, why_not_alone
+from keras_pergrad.engines import Engine, in_turn, sample_gradients, why_not_alone
 from keras_pergrad.equivalence import _ratios
 from keras_pergrad.equivalence._chance import pick
 from keras_pergrad.equivalence._probe import Coupling, probe
@@ -129,7 +129,7 @@ def _ask_oracle(run: Run, g: SampleGradients, picks: tf.Tensor) -> tf.Tensor:
     if why_not_alone(run) is not None:
         return tf.zeros([len(run.variables), len(COLUMNS)], tf.float64)
     ours = [factor.materialize() for factor in g.blocks.at(picks).factors]
-    _, theirs = one_by_one(run, picks)
+    _, theirs = in_turn(run, picks)
     return _compare(theirs, ours, [_squared_norm(_double(each)) for each in theirs])
 
 

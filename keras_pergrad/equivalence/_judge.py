@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_pergrad.equivalence import _ratios
 from keras_pergrad.equivalence._evidence import Evidence
+from keras_pergrad.equivalence._loss_scaling import against_overflow
 from keras_pergrad.equivalence._report import EquivalenceReport, Finding, VariableRow
 from keras_pergrad.equivalence._tolerance import Tolerance
 
@@ -94,7 +95,7 @@ def _where_not_finite(evidence: Evidence, subject: Subject) -> list[str]:
     if not evidence.batch_finite and not evidence.non_finite:
         return [
             "The batch gradient is not finite although every sample's is: it overflows in "
-            f"{subject.tolerance.dtype}. Use a keras.optimizers.LossScaleOptimizer."
+            f"{subject.tolerance.dtype}. {against_overflow(subject.model)}"
         ]
     spread = np.asarray(evidence.table)[:, 4]
     wrong = np.flatnonzero(~np.isfinite(spread))
@@ -158,7 +159,7 @@ def _judged(error: float, text: str) -> str:
 
 
 def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole else (0.0 if part == 0 else float("inf"))
+    return float(part) / float(whole) if whole else (0.0 if part == 0 else float("inf"))
 
 
 def _row(subject: Subject, k: int, numbers: np.ndarray, passed: bool) -> VariableRow:

@@ -37,6 +37,7 @@ class Request:
         memory_budget: bytes for one chunk of samples.
         turn: the number of the check, which samples are chosen by.
         dtype: the coarsest that the model computes in, None for what its layers and losses say.
+        places: of the samples in the batch that they were taken from, None where that is `batch`.
     """
 
     model: keras.Model
@@ -46,10 +47,16 @@ class Request:
     memory_budget: int
     turn: int
     dtype: str | None = None
+    places: tuple[int, ...] | None = None
 
 
 def check_once(request: Request, *, double: bool) -> EquivalenceReport:
     """Judges one batch, by a real training step or, in double precision, by a sandbox alone."""
+    return checked(request, double=double)[0]
+
+
+def checked(request: Request, *, double: bool) -> tuple[EquivalenceReport, Run, list[tf.Tensor]]:
+    """The same, and the run that was judged with its batch gradient."""
     if double:
         run = start(request.model, request.batch, of="own", double=True)
         _, batch_gradient = run.batch_gradient()
@@ -66,7 +73,8 @@ def check_once(request: Request, *, double: bool) -> EquivalenceReport:
         samples=ORACLE_SAMPLES,
         turn=request.turn,
     )
-    return judge(evidence, None, subject_of(run, request.engine, tolerance))
+    report = judge(evidence, None, subject_of(run, request.engine, tolerance))
+    return report, run, batch_gradient
 
 
 def as_in_training(

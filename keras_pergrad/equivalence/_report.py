@@ -67,7 +67,7 @@ class VariableRow:
 def _nothing_kept(path: Any, report: dict[str, Any]) -> None:
     raise PerGradError(
         "This report has no batch to be reproduced from: only one of a check that failed has, made "
-        "by `check_equivalence`, or by `fit` on one replica and without XLA. "
+        "by `check_equivalence`, or by `fit` of rows that are neither ragged nor sparse. "
         f"Received: path={path!r}."
     )
 
@@ -151,8 +151,8 @@ class EquivalenceReport:
         """Writes a zip file that reproduces a check that failed: model, batch, report, a script.
 
         Raises:
-            PerGradError: the report is of no batch that was kept (it passed, or was made on
-                replicas or under XLA), or Keras cannot save the model.
+            PerGradError: the report is of no batch that was kept (it passed, or was made in `fit`
+                of ragged or sparse rows), or Keras cannot save the model.
         """
         self.reproduction(path, self.to_dict())
 
@@ -209,7 +209,12 @@ class EquivalenceReport:
         if self.non_finite:
             shown = ", ".join(map(str, self.non_finite_indices))
             lines.append(f"NaN or Inf in {self.non_finite} sample gradients: sample {shown}.")
-        lines += [f"No gradient reaches {p!r}: {why}." for p, why in self.unconnected.items()]
+        noted = {note.where for note in self.notes if note.kind == "unconnected"}
+        lines += [
+            f"No gradient reaches {path!r}: {why}."
+            for path, why in self.unconnected.items()
+            if path not in noted
+        ]
         lines += self.remarks
         return lines
 

@@ -125,5 +125,6 @@ def _not_exchanged(model: keras.Model, why: str) -> UnsupportedError:
     return UnsupportedError(
         "BatchNormalization can be exchanged in functional and sequential models, whose layers "
         "Keras knows. Use keras.layers.GroupNormalization in the model's own code, or freeze the "
-        f"layers. Received: model={model.name!r} of type {type(model).__name__}: {why}."
+        f"layers. Received: model={model.name!r} of type {type(model).__name__}: {why}.",
+        causes=("sample_interaction",),
     )

@@ -40,5 +40,6 @@ def expect_allowed(model: keras.Model, settings: PerSample) -> None:
             "of its own. Use batch_norm='frozen', freeze the layer, or train "
             "`pg.replace_batch_norm(model)`. "
             f"Received: batch_norm='error' and {len(layers)} such layers, first "
-            f"{layers[0].path!r}."
+            f"{layers[0].path!r}.",
+            causes=("sample_interaction",),
         )

@@ -117,7 +117,8 @@ def expect_our_train_step(model: keras.Model) -> None:
                 "measures sample gradients. Move the loss into `compute_loss(self, x, y, y_pred, "
                 f"sample_weight, training)` and delete `{name}`, or call `super().{name}` in a "
                 "subclass, or compile with `per_sample=None`. "
-                f"Received: model={model.name!r} of {type(model).__name__}."
+                f"Received: model={model.name!r} of {type(model).__name__}.",
+                causes=("own_train_step",),
             )
 
 

@@ -27,7 +27,7 @@ from keras_pergrad.equivalence import (
 from keras_pergrad.errors import EquivalenceWarning
 from keras_pergrad.gradients import Blocks
 from keras_pergrad.models._settings import PerSample
-from keras_pergrad.models._stash import Again, Stash
+from keras_pergrad.models._stash import Again, stash_for
 from keras_pergrad.models._watch import Watch
 from keras_pergrad.runs import (
     Batch,
@@ -102,9 +102,9 @@ def _check(run: Run, loss: tf.Tensor, gradients: list, settings: PerSample, watc
     replica = _keras.replica_id()
     tolerance = Tolerance.of(run.coarsest_dtype, watch.check.rtol)
     engine = get_engine(settings.engine)
-    again = None
-    if watch.may_try_again and run.batch.is_dense and not _keras.under_xla():
-        again = Again(run.batch, Stash(run.batch), engine, settings.memory_budget)
+    again, stash = None, stash_for(run.batch, settings.memory_budget)
+    if stash is not None:
+        again = Again(run.batch, stash, engine, settings.memory_budget, _keras.under_xla())
 
     def measure() -> None:
         batch_gradient = _batch_gradient(run, gradients, settings)

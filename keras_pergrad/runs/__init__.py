@@ -6,24 +6,29 @@ from keras_pergrad.runs._batch import Batch
 from keras_pergrad.runs._calls import Call
 from keras_pergrad.runs._dtypes import coarsest, dtypes_of
 from keras_pergrad.runs._heard import Reduced, heard_reductions
-from keras_pergrad.runs._influence import influential_state
+from keras_pergrad.runs._hidden import Hidden, hidden_in, renewed
+from keras_pergrad.runs._influence import influential_attributes, influential_state
 from keras_pergrad.runs._leaves import leaves, map_leaves, take
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
 from keras_pergrad.runs._recurrent import recurrent_layers
 from keras_pergrad.runs._run import Run
-from keras_pergrad.runs._sample_by_sample import bears_samples
+from keras_pergrad.runs._sample_by_sample import bears_samples, of_sample
 from keras_pergrad.runs._start import build_if_unbuilt, prepare, start
 from keras_pergrad.runs._state import state_restored, trained_variables
+from keras_pergrad.runs._tape import CUT, UNREAD
 from keras_pergrad.runs._terms import loss_of_keras, overrides_compute_loss
 from keras_pergrad.runs._traced import Traced
 from keras_pergrad.runs._training_step import run_and_differentiate, without_loss_scale
 from keras_pergrad.runs._whole import Outcome
 
 __all__ = [
+    "CUT",
+    "UNREAD",
     "Apart",
     "Batch",
     "Call",
+    "Hidden",
     "Observer",
     "Outcome",
     "Recording",
@@ -36,13 +41,17 @@ __all__ = [
     "coarsest",
     "dtypes_of",
     "heard_reductions",
+    "hidden_in",
+    "influential_attributes",
     "influential_state",
     "leaves",
     "loss_of_keras",
     "map_leaves",
+    "of_sample",
     "overrides_compute_loss",
     "prepare",
     "recurrent_layers",
+    "renewed",
     "run_and_differentiate",
     "start",
     "state_restored",

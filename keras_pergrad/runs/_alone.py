@@ -63,7 +63,10 @@ def ties_in_loss(run: Run, which: tf.Tensor) -> list[float]:
             tf.identity, y_pred
         )  # what Keras remembers as its logits would not move
         after = map_leaves(lambda leaf: _moved(leaf, which), y_pred)
-        at = [_derivative(run, run.batch, each, none, False) for each in (before, after)]
+        at, drawn = [], told.drawn
+        for each in (before, after):
+            with told.turned_to(None, drawn):  # the loss draws the same noise both times
+                at.append(_derivative(run, run.batch, each, none, False))
     return [_change(old, new, ~which) for old, new in zip(*at, strict=True)]
 
 

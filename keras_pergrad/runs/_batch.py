@@ -139,7 +139,8 @@ def _different_sizes(sizes: dict[str, list[int]]) -> DataError:
     return DataError(
         "The parts of a batch have different numbers of samples, and Keras would repeat the "
         "shorter ones or stop in the middle of a step. Give every leaf the same leading size. "
-        f"Received: {shown}."
+        f"Received: {shown}.",
+        causes=("broadcast",),
     )
 
 

@@ -16,7 +16,8 @@ import tensorflow as tf
 from keras_pergrad import _keras
 from keras_pergrad.runs import _parts
 from keras_pergrad.runs._attributes import attributes_kept
-from keras_pergrad.runs._sample_by_sample import bears_samples, layers_held
+from keras_pergrad.runs._replay import Replay
+from keras_pergrad.runs._sample_by_sample import bears_samples, layers_held, of_sample
 
 if TYPE_CHECKING:
     from keras_pergrad.runs._run import Run
@@ -65,13 +66,34 @@ class Call:
             arguments: in the place of its own.
             held: layers in which each sample meets the others as they were.
         """
-        inside = {id(layer) for layer in held}
-        recorded = [call for inner in self.inner for call in inner.outermost(inside)]
         told = _parts.replay(run)
-        box, noise = _parts.sandbox(run), told.turned_to(None, self.drawn[0])
-        state, hold = box.forgetting(self._state), layers_held(run, recorded, told)
-        outer = _keras.within_call(self.training)
-        with attributes_kept(run.model), box, state, told.of(None), noise, hold, outer:
+        hold = layers_held(run, self._made(held), told)
+        return self._called(run, told, None, hold, arguments)
+
+    def alone(self, run: Run, index: int, held: Iterable[keras.Layer] = ()) -> Any:
+        """What it gives back for one sample of what it was called on, with its noise and the state.
+
+        Args:
+            run: the run that it belongs to.
+            index: of the sample.
+            held: layers in which the sample meets the others all the same, as they were.
+        """
+        told = _parts.replay(run)
+        hold = layers_held(run, self._made(held), told, alone=index)
+        arguments = of_sample(self.arguments, index, int(run.size))
+        return self._called(run, told, tf.constant(index), hold, arguments)
+
+    def _made(self, layers: Iterable[keras.Layer]) -> list[Call]:
+        """The calls of `layers` that it made."""
+        inside = {id(layer) for layer in layers}
+        return [call for inner in self.inner for call in inner.outermost(inside)]
+
+    def _called(
+        self, run: Run, told: Replay, index: tf.Tensor | None, hold: Any, arguments: tuple
+    ) -> Any:
+        box, noise = _parts.sandbox(run), told.turned_to(index, self.drawn[0])
+        state, outer = box.forgetting(self._state), _keras.within_call(self.training)
+        with attributes_kept(run.model), box, state, told.of(index), noise, hold, outer:
             return self.layer(*arguments[0], **arguments[1])
 
     def bears_samples(self, size: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ import keras
 import tensorflow as tf
 
 _DEPTH = 4
+_LIBRARIES = ("keras", "tensorflow", "numpy", "builtins", "functools", "weakref", "threading")
+_plain: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()  # asked very often
 
 
 def containers_in(values: Iterable[Any], depth: int = _DEPTH) -> Iterator[Any]:
@@ -42,15 +45,15 @@ def _replaced(value: Any, replace: Callable[[Any], Any], depth: int) -> Any:
         replace_inside(value.__dict__, replace, depth - 1)
     elif isinstance(value, (list, collections.deque)):
         new: Any = [_replaced(each, replace, depth - 1) for each in value]
-        if not _same(value, new):
+        if not is_same(value, new):
             refill(value, new)
     elif isinstance(value, dict):
         new = {key: _replaced(each, replace, depth - 1) for key, each in value.items()}
-        if not _same(value, new):
+        if not is_same(value, new):
             refill(value, new)
     elif type(value) is tuple:
         new = tuple(_replaced(each, replace, depth - 1) for each in value)
-        return value if _same(value, new) else new
+        return value if is_same(value, new) else new
     return replace(value)
 
 
@@ -60,7 +63,7 @@ def refill(container: Any, before: Any) -> None:
     Keras' tracked containers are refilled past their own methods, which would track again;
     TensorFlow's wrappers through theirs, behind which the contents lie.
     """
-    if _same(container, before):
+    if is_same(container, before):
         return
     cls: Any = type(container)
     if cls.__module__.startswith("keras"):
@@ -70,7 +73,8 @@ def refill(container: Any, before: Any) -> None:
     add(container, before)
 
 
-def _same(container: Any, before: Any) -> bool:
+def is_same(container: Any, before: Any) -> bool:
+    """Whether a container holds the same objects as a copy of it, or of another."""
     if len(container) != len(before):
         return False
     if isinstance(container, dict):
@@ -80,11 +84,16 @@ def _same(container: Any, before: Any) -> bool:
 
 def _is_plain_object(value: Any) -> bool:
     """Whether it is a user's helper object: no class, no function, nothing of a library's."""
-    libraries = ("keras", "tensorflow", "numpy", "builtins", "functools", "weakref", "threading")
     kind = type(value)
+    plain = _plain.get(kind)
+    if plain is None:
+        plain = _plain[kind] = _is_plain(kind)
+    return plain and hasattr(value, "__dict__")
+
+
+def _is_plain(kind: type) -> bool:
     return (
-        hasattr(value, "__dict__")
-        and not callable(value)
-        and kind.__module__.partition(".")[0] not in libraries
-        and not isinstance(value, (keras.Layer, keras.Variable, keras.Metric, tf.Module))
+        kind.__module__.partition(".")[0] not in _LIBRARIES
+        and not any("__call__" in vars(base) for base in kind.__mro__)
+        and not issubclass(kind, (keras.Layer, keras.Variable, keras.Metric, tf.Module))
     )

@@ -102,5 +102,6 @@ def _refuse_silent_broadcast(values: Any, sample_weight: Any) -> None:
             "One weight a sample meets several losses a sample. Keras would lay the weights along "
             "the positions, without a word where the two sizes are equal. Give the weights a "
             "trailing axis, `sample_weight[:, None]`. "
-            f"Received: sample_weight of shape {shape}, losses of shape {values.shape}."
+            f"Received: sample_weight of shape {shape}, losses of shape {values.shape}.",
+            causes=("broadcast",),
         )

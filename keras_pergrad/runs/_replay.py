@@ -64,7 +64,8 @@ class Replay:
             raise UnsupportedError(
                 "A parameterized truncated normal draw has a gradient in its parameters that a "
                 "replayed draw would lose. Draw with keras.random.truncated_normal, and scale and "
-                "shift the result. Received: a parameterized_truncated_normal."
+                "shift the result. Received: a parameterized_truncated_normal.",
+                causes=("randomness",),
             )
         value = self._recording.draws[self._draw]
         self._draw += 1
@@ -132,7 +133,8 @@ def _reachable(value: tf.Tensor) -> tf.Tensor:
     raise UnsupportedError(
         "The model draws noise inside a loop, a branch or a compiled function, where it cannot be "
         "replayed sample by sample. Draw it before the loop, or set `unroll=True` on the recurrent "
-        f"layer. Received: the draw {value.name!r}."
+        f"layer. Received: the draw {value.name!r}.",
+        causes=("randomness",),
     )
 
 
@@ -142,7 +144,8 @@ def _merged_noise(whole: int | None, part: int | None) -> UnsupportedError:
         "The model draws noise with samples and positions merged into one axis, and which entries "
         "are a sample's cannot be known. Draw noise of shape [batch, ...], or use "
         "engine='jacobian', which runs the batch as it is. Received: an axis of "
-        f"{sizes[0]} entries for the batch, and of {sizes[1]} for a sample alone."
+        f"{sizes[0]} entries for the batch, and of {sizes[1]} for a sample alone.",
+        causes=("randomness",),
     )
 
 
@@ -151,5 +154,6 @@ def _different_noise(how: str) -> UnsupportedError:
         "A sample alone draws other noise than the batch did, so that its own draw cannot be "
         "told. Draw noise of shape [batch, ...] once, whatever the batch, and not inside a "
         "tf.function of the model's own. engine='jacobian' runs the batch as it is. "
-        f"Received: {how} noise for a sample alone."
+        f"Received: {how} noise for a sample alone.",
+        causes=("randomness",),
     )

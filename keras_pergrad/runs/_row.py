@@ -120,6 +120,8 @@ def row_of_term(term: tf.Tensor, index: tf.Tensor, free: bool) -> tf.Tensor:
         raise UnsupportedError(
             "A layer reduced its `add_loss` over the batch, so that no row of it belongs to a "
             "sample. Give `add_loss` one value a sample, or use engine='loop'. "
-            f"Received: a scalar named {getattr(term, 'name', 'add_loss')!r} for engine='jacobian'."
+            f"Received: a scalar named {getattr(term, 'name', 'add_loss')!r} "
+            "for engine='jacobian'.",
+            causes=("summed_add_loss",),
         )
     return tf.gather(term, tf.reshape(index, [1]))

@@ -31,10 +31,10 @@ def layers_apart(run: Run, layers: Iterable[keras.Layer], told: Replay) -> Any:
         with told.turned_to(tf.constant(index), begin):
             return call(*args, **kwargs)
 
-    return _keras.calls_through(layers, _SampleBySample(size, told, one))
+    return _keras.calls_through(layers, _SampleBySample(range(size), told, one))
 
 
-def layers_held(run: Run, recorded: Sequence[Call], told: Replay) -> Any:
+def layers_held(run: Run, recorded: Sequence[Call], told: Replay, alone: int | None = None) -> Any:
     """Inside, each sample meets in some layers the others as they were when recorded.
 
     So a layer that mixes samples lets none of them notice a change of the others, and what it makes
@@ -44,12 +44,14 @@ def layers_held(run: Run, recorded: Sequence[Call], told: Replay) -> Any:
         run: the run.
         recorded: the layers' calls, in their order; of one that another makes, only that other.
         told: what replays the run.
+        alone: the one sample that they are called on, for all.
     """
     size = int(run.size)
+    samples = range(size) if alone is None else [alone]
     waiting = list(recorded)
 
     def one(index: int, call: Any, args: tuple, kwargs: dict, begin: int) -> Any:
-        if not index:
+        if index == samples[0]:
             waiting.append(waiting.pop(0))
         args, kwargs = keras.tree.map_structure(
             lambda new, old: _with_row(new, old, index, size),
@@ -60,28 +62,28 @@ def layers_held(run: Run, recorded: Sequence[Call], told: Replay) -> Any:
             return of_sample(call(*args, **kwargs), index, size)
 
     layers = {id(call.layer): call.layer for call in recorded}
-    return _keras.calls_through(layers.values(), _SampleBySample(size, told, one))
+    return _keras.calls_through(layers.values(), _SampleBySample(samples, told, one))
 
 
 class _SampleBySample:
     """Answers the calls of layers sample by sample; calls that those make are made as they are.
 
     Args:
-        size: the number of samples.
+        samples: their numbers.
         told: what replays the run.
         one: what a layer gives back for one sample, from its number, the layer's own call with its
             arguments, and the number of the first draw.
     """
 
-    def __init__(self, size: int, told: Replay, one: Callable):
-        self._size, self._told, self._one = size, told, one
+    def __init__(self, samples: Sequence[int], told: Replay, one: Callable):
+        self._samples, self._told, self._one = samples, told, one
         self._inside = False
 
     def __call__(self, layer: keras.Layer, call: Any, args: tuple, kwargs: dict) -> Any:
         if self._inside:
             return call(*args, **kwargs)
         self._inside, begin, rows = True, self._told.drawn, []
-        for index in range(self._size):
+        for index in self._samples:
             with _keras.sandbox().forgetting():
                 rows.append(self._one(index, call, args, kwargs, begin))
         self._inside = False
@@ -89,11 +91,12 @@ class _SampleBySample:
 
 
 def _with_row(new: Any, old: Any, index: int, size: int) -> Any:
-    """What was recorded, with one sample's rows as they are now."""
-    if not bears_samples(new, size):
+    """What was recorded, with one sample's rows as they are now, in the batch or by themselves."""
+    if not bears_samples(old, size):
         return new
-    of_one = tf.repeat(tf.range(size) == index, new.shape[0] // size)
-    return tf.where(tf.reshape(of_one, [-1] + [1] * (new.shape.rank - 1)), new, old)
+    begin, end = (k * (old.shape[0] // size) for k in (index, index + 1))
+    rows = new[begin:end] if new.shape == old.shape else new
+    return tf.concat([old[:begin], rows, old[end:]], axis=0)
 
 
 def of_sample(structure: Any, index: int, size: int) -> Any:

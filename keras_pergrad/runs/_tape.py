@@ -19,8 +19,8 @@ from keras_pergrad.runs._state import State
 
 LossAndGradients = tuple[tf.Tensor, list[tf.Tensor]]
 
-_CUT = "read, but every way to the loss is cut (stop_gradient, an integer, argmax)"
-_UNREAD = "never read in the forward pass"
+CUT = "read, but every way to the loss is cut (stop_gradient, an integer, argmax)"
+UNREAD = "never read in the forward pass"
 UNTRACKED = (
     "the model does not track it, so that nothing trains it (made in `call`, or kept in a list "
     "that Keras does not see)"
@@ -137,7 +137,7 @@ def _reasons(
     variables: list[keras.Variable], parts: list[list[Any]], box: Sandbox
 ) -> dict[str, str]:
     return dict.fromkeys(sorted(box.untracked), UNTRACKED) | {
-        variable.path: _CUT if id(variable) in box.read else _UNREAD
+        variable.path: CUT if id(variable) in box.read else UNREAD
         for variable, part in zip(variables, parts, strict=True)
         if all(gradient is None for gradient in part)
     }

@@ -139,6 +139,7 @@ def _written_elsewhere(run: Run, written: dict[int, tuple[keras.Variable, tf.Ten
         if here is not None and value.graph is not here:
             raise UnsupportedError(
                 "A variable that the model does not track is written inside a branch or a loop, "
-                f"so that its value before is out of reach. Received: {variable.path!r}."
+                f"so that its value before is out of reach. Received: {variable.path!r}.",
+                causes=("state",),
             )
     return found

@@ -31,5 +31,6 @@ def unreduced_losses_told(model: keras.Model) -> Iterator[None]:
             "a regularizer or `add_loss` to that; nor can it without sample gradients. Use "
             "reduction='sum', which has the same gradient. "
             f"Received: {type(unreduced[0]).__name__}(reduction={unreduced[0].reduction!r}) and "
-            f"{len(model.losses)} added losses."
+            f"{len(model.losses)} added losses.",
+            causes=("loss_normalization",),
         ) from error

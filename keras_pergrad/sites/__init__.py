@@ -1,5 +1,6 @@
 """Where weights meet data, and what the samples' gradients are there."""
 
+from keras_pergrad.sites._axes import is_known
 from keras_pergrad.sites._interaction import interactions
 from keras_pergrad.sites._layout import Layout, Layouts
 from keras_pergrad.sites._pull import factor_at
@@ -18,5 +19,6 @@ __all__ = [
     "factor_at",
     "find_region",
     "interactions",
+    "is_known",
     "prime_for",
 ]

@@ -54,6 +54,11 @@ def kept_by(tensor: tf.Tensor, axis: int, sources: Sequence[Source]) -> Order | 
     return None if rule is None else rule(tensor, axis, sources)
 
 
+def is_known(operation: tf.Operation) -> bool:
+    """Whether there is a rule for what the operation does."""
+    return operation.type in _RULES
+
+
 def _alike(tensor: tf.Tensor, axis: int, sources: Sequence[Source]) -> Order | None:
     from_end = tensor.shape.rank - axis
     return _on(tensor, axis, sources, [s.tensor.shape.rank - from_end for s in sources])

@@ -108,7 +108,8 @@ def _follow(trace: Trace, layouts: Layouts, tensor: tf.Tensor, seen: set) -> Reg
             continue
         made: list[Region | None] = []
         for output in operation.outputs if operation.type != "StopGradient" else ():
-            new = output.ref() not in seen
+            whole = output.dtype.is_integer or output.dtype.is_bool  # no gradient comes through
+            new = output.ref() not in seen and not whole
             seen.add(output.ref())
             made.append(_follow(trace, layouts, output, seen) if new else None)
         branches.append(Branch(operation.type, None, tuple(made)))

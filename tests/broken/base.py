@@ -15,12 +15,16 @@ SIZE = 12
 
 @dataclass(frozen=True)
 class Broken:
-    """A model, a batch, the planted causes, kind and a part of the place; an engine that can."""
+    """A model, a batch, the planted causes, kind and a part of the place; an engine that can.
+
+    And a relative tolerance, where float64 would decide otherwise.
+    """
 
     build: Callable[[], keras.Model]
     batch: Callable[[], tuple]
     causes: tuple[tuple[str, str], ...]
     engine: str = "vectorized"
+    rtol: float | None = None
 
 
 def numbers(*shape: int) -> Callable[[], tuple]:

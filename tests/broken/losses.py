@@ -36,6 +36,24 @@ def _two_outputs() -> keras.Model:
     return compiled(model, {"left": "mse", "right": summed})
 
 
+def _for_several(factor: float, scale: float | None = None, **options):
+    """A mean that counts `factor` for several samples, beside an optimizer that has it, too."""
+
+    def build() -> keras.Model:
+        def loss(y, y_pred):
+            several = ops.shape(y_pred)[0] > 1
+            return ops.mean((y - y_pred) ** 2) * ops.where(several, factor, 1.0)
+
+        model = own_loss(loss)()
+        optimizer = keras.optimizers.SGD(**options)
+        if scale is not None:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=scale)
+        model.compile(optimizer, auto_scale_loss=False)
+        return model
+
+    return build
+
+
 LOSSES: dict[str, Broken] = {
     "Dice": Broken(segmenting(keras.losses.Dice), images(2), ((LOSS, "dice"),)),
     "Tversky": Broken(segmenting(keras.losses.Tversky), images(2), ((LOSS, "tversky"),)),
@@ -96,6 +114,12 @@ LOSSES: dict[str, Broken] = {
         own_loss(lambda y, p: ops.mean((y - p) ** 2) / ops.cast(ops.shape(p)[0], p.dtype)),
         numbers(5),
         ((SCALE, "compute_loss"),),
+    ),
+    "the loss scale by hand": Broken(
+        _for_several(64.0, scale=64.0), numbers(5), ((SCALE, "compute_loss"),)
+    ),
+    "accumulation by hand": Broken(
+        _for_several(0.25, gradient_accumulation_steps=4), numbers(5), ((SCALE, "compute_loss"),)
     ),
     "a part summed by hand beside a mean": Broken(
         own_loss(lambda y, p: ops.mean((y - p) ** 2) + 0.1 * ops.sum(ops.abs(p) ** 3)),

@@ -12,7 +12,7 @@ def _nan_row() -> tuple:
     return x, y, None
 
 
-def _unsteady(x):
+def unsteady(x):
     import tensorflow as tf
 
     noise = tf.numpy_function(lambda: np.float32(np.random.default_rng().normal()), [], "float32")
@@ -30,6 +30,6 @@ UNSTEADY: dict[str, Broken] = {
         (("non_finite", "dense"),),
     ),
     "noise of NumPy": Broken(
-        mixing(_unsteady), numbers(5), (("randomness", "mixer"),), engine="loop"
+        mixing(unsteady), numbers(5), (("randomness", "mixer"),), engine="loop"
     ),
 }

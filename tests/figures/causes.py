@@ -8,6 +8,7 @@ from rich.table import Table
 import keras_pergrad as pg
 from tests.broken import BROKEN, Broken
 from tests.cases import make_case, nudge, set_dtype
+from tests.figures._clean import CLEAN
 from tests.figures._figure import Figure
 from tests.problems import Problem, by_name, by_tag
 
@@ -50,7 +51,7 @@ def clean_problems() -> list[Problem]:
     """Models in which nothing is wrong: losses, weights, noise, and a few layers that look it."""
     without = ("not_equivalent", "couples", "needs_batch", "no_decomposition", "loop_only")
     kinds = [*by_tag("kind", without=without), *by_tag("loss", without=without)]
-    return [*map(by_name, CLEAN_LAYERS), *kinds[::2]]
+    return [*map(by_name, CLEAN_LAYERS), *kinds[::2], *CLEAN]
 
 
 def wrongly_named(broken: Broken, table: Counter) -> str:
@@ -58,7 +59,7 @@ def wrongly_named(broken: Broken, table: Counter) -> str:
     set_dtype("float32")
     model = broken.build()
     nudge(model)
-    report = pg.check_equivalence(model, *broken.batch(), engine=broken.engine)
+    report = pg.check_equivalence(model, *broken.batch(), engine=broken.engine, rtol=broken.rtol)
     found = [(cause.kind, cause.where) for cause in report.causes]
     left = list(found)
     missing = []

@@ -7,6 +7,7 @@ from keras_pergrad.equivalence.causes._own_train_step import trains_by_itself
 from keras_pergrad.equivalence.causes._precision import rounded
 from keras_pergrad.equivalence.causes._search import notes_of, with_causes
 from keras_pergrad.equivalence.causes._static import batch_statistics, layers_with_batch_statistics
+from keras_pergrad.equivalence.causes._unconnected import told_apart
 from keras_pergrad.equivalence.causes.instruments import Case, minus, norm
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "norm",
     "notes_of",
     "rounded",
+    "told_apart",
     "trains_by_itself",
     "with_causes",
 ]

@@ -3,56 +3,87 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 
-from keras_pergrad.engines import gist, prime_traced
+from keras_pergrad import _keras
+from keras_pergrad.engines import PrimeTrace, gist
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes.instruments import Case
+from keras_pergrad.equivalence.causes.instruments import Case, place_of
 
 KIND = "broadcast"
 _ELEMENTWISE = (
     "Add AddV2 Sub Mul RealDiv Div DivNoNan SquaredDifference Maximum Minimum Pow Greater "
     "GreaterEqual Less LessEqual Equal NotEqual LogicalAnd LogicalOr SelectV2 Xlogy Xdivy"
 ).split()
+_BY_RESHAPE = ", for example by `keras.ops.reshape(y, keras.ops.shape(y_pred))`."
+
+
+def broadcast_in_model(case: Case) -> Iterator[Cause]:
+    """One cause for every layer that mixes samples and in which two tensors are stretched."""
+    if not case.mixing:
+        return
+    try:
+        trace = case.trace
+    except (ValueError, TypeError, NotImplementedError, tf.errors.OpError):
+        return  # how the layer mixes is not known then; that it does, is
+    for mixing in case.mixing:
+        inside = [id(layer) for layer in _keras.layers_of(mixing.layer)]
+        of_forward = trace.traced.operations[: trace.traced.forward]
+        here = [each for each in of_forward if id(trace.layer_of(each)) in inside]
+        if stretched := _stretched(here, trace):
+            explains = case.difference.undo(layers=(mixing.layer,))
+            case.blamed_layers.add(id(mixing.layer))
+            because, remedy = _words(stretched, trace)
+            yield Cause(KIND, place_of(mixing.layer), because, f"{remedy}.", explains)
 
 
 def broadcast(case: Case) -> Iterator[Cause]:
-    """The first place where two tensors of one number a sample make one of a number for each pair.
+    """One cause for every loss in which two tensors of one number a sample are stretched.
 
-    Only where their ranks differ: who lays samples against samples on purpose adds an axis to both.
+    They are undone together: only the first of several has a part.
     """
-    if all(output.kind == "plain" for output in case.outputs) and not case.mixing:
+    tied = [output.where for output in case.outputs if output.kind != "plain"]
+    if not tied:
         return
     try:
-        prime, traced = prime_traced(case.run)
+        trace = case.trace
     except ValueError as error:
-        yield from _only_this_size(case, error)
+        yield from _only_this_size(case, tied[0], error)
         return
-    for number, operation in enumerate(traced.operations):
-        if operation.type in _ELEMENTWISE and _is_stretched(operation, prime):
-            where = "the forward pass" if number < traced.forward else _where(case)
-            explains = case.difference.undo(loss=True) if number >= traced.forward else None
-            because, remedy = _words(operation, prime)
-            case.blamed.add(where)
-            yield Cause(KIND, where, because, remedy, explains)
-            return
+    places: dict[str, list[tf.Operation]] = {}
+    for operation in _stretched(trace.traced.operations[trace.traced.forward :], trace):
+        places.setdefault(_loss_of(operation, tied), []).append(operation)
+    first = next(iter(places), None)
+    for where, stretched in places.items():
+        explains = case.difference.undo(loss=True) if where == first else None
+        case.blamed.add(where)
+        because, remedy = _words(stretched, trace)
+        because += "" if where == first else f" It is undone together with that in {first!r}."
+        yield Cause(KIND, where, because, f"{remedy}{_BY_RESHAPE}", explains)
 
 
-def _only_this_size(case: Case, error: ValueError) -> Iterator[Cause]:
+def _only_this_size(case: Case, where: str, error: ValueError) -> Iterator[Cause]:
     """Shapes that fit each other only because two sizes are equal by chance."""
-    said = re.search(r"Dimensions must be equal[^{]*|Incompatible shapes[^{]*", str(error))
-    tied = [output.where for output in case.outputs if output.kind != "plain"]
-    if said and tied:
+    if re.search(r"Dimensions must be equal[^{]*|Incompatible shapes[^{]*", str(error)):
         explains = case.difference.undo(loss=True)
-        case.blamed.add(tied[0])
+        case.blamed.add(where)
         because = (
             "It can be computed for this number of samples alone, as two tensors fit each other "
             f"only where that is the length of another axis: {gist(error)}"
         )
         remedy = "Give what has one number a sample a trailing axis, `[:, None]`."
-        yield Cause(KIND, tied[0], because, remedy, explains)
+        yield Cause(KIND, where, because, remedy, explains)
+
+
+def _stretched(operations: Iterable[tf.Operation], trace: PrimeTrace) -> list[tf.Operation]:
+    """Those that lay samples against samples.
+
+    Only where their ranks differ: who lays samples against samples on purpose adds an axis to both.
+    """
+    elementwise = (each for each in operations if each.type in _ELEMENTWISE)
+    return [each for each in elementwise if _is_stretched(each, trace.prime)]
 
 
 def _is_stretched(operation: tf.Operation, prime: int) -> bool:
@@ -68,20 +99,27 @@ def _samples(shape: tf.TensorShape, prime: int) -> int:
     return sum(size == prime for size in shape)
 
 
-def _where(case: Case) -> str:
-    tied = [output.where for output in case.outputs if output.kind != "plain"]
-    return tied[0] if tied else "compute_loss"
+def _loss_of(operation: tf.Operation, tied: list[str]) -> str:
+    """The loss that makes an operation, by its scope; the first where none says so."""
+    scopes = operation.name.split("/")
+    named = (where for where in tied if where.rpartition(": ")[2] in scopes)
+    return next(named, tied[0])
 
 
-def _words(operation: tf.Operation, prime: int) -> tuple[str, str]:
-    left, right, result = (
-        _shown(tensor.shape, prime) for tensor in (*operation.inputs, *operation.outputs)
-    )
+def _words(operations: list[tf.Operation], trace: PrimeTrace) -> tuple[str, str]:
+    """What is laid against what, each pair of shapes once; and the ranks that they should have."""
+    laid: dict[tuple[str, str], str] = {}
+    for operation in operations:
+        left, right, result = (
+            _shown(tensor.shape, trace.prime) for tensor in (*operation.inputs, *operation.outputs)
+        )
+        text = f"{operation.type} lays {left} against {right}, which gives {result}"
+        laid.setdefault((left, right), text)
+    ranks = " or ".join(dict.fromkeys(max(pair, key=len) for pair in laid))
     return (
-        f"{operation.type} lays a tensor of shape {left} against one of shape {right}, which gives "
-        f"{result}: every sample against every other, where each was meant to meet itself.",
-        f"Give both the same rank: {right if len(right) > len(left) else left} for both, for "
-        "example by `keras.ops.reshape(y, keras.ops.shape(y_pred))`.",
+        f"{'; '.join(laid.values())}: every sample against every other, where each was meant to "
+        "meet itself.",
+        f"Give both the same rank, {ranks}",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keras_pergrad.equivalence._cause import Cause
+from keras_pergrad.equivalence.causes._separating import separating
 from keras_pergrad.equivalence.causes.instruments import Case, Output
 
 KIND = "loss_normalization"
@@ -18,6 +19,7 @@ _CONTRIBUTIONS = (
     "Contributions have these weights and add up: `per_sample_gradients(of='contribution')`, the "
     "default. For samples that count alike, "
 )
+_EACH = EVEN[0].lower() + EVEN[1:]
 _SHARES = "Shares add up: engine='factored'. For samples that count alike, "
 
 
@@ -31,7 +33,8 @@ def loss_normalization(case: Case) -> Iterator[Cause]:
             explains = _undone(case, output)
             if _is_in_function(case, output, explains):
                 explains = case.difference.undo(loss=True)
-                yield Cause(KIND, output.where, _BY_PLACE, EVEN, explains)
+                if explains is None or abs(explains) > NEGLIGIBLE:
+                    yield Cause(KIND, output.where, _BY_PLACE, EVEN, explains)
                 continue
             because, remedy = _words(output, case)
             start = _CONTRIBUTIONS if output.by_keras else _SHARES
@@ -62,17 +65,18 @@ def _words(output: Output, case: Case) -> tuple[str, str]:
         )
     here = "" if case.size == case.whole else f" for the {case.size} samples looked into"
     by = f"It divides by {reduced.divisor:g}{here}"
+    code = separating(case, output)
     if reduced.kind in (None, "sum"):
         return (
             f"With reduction={reduced.kind!r} it is a sum: in a batch of {case.whole} each sample "
             f"counts {case.whole} times as much as in the mean.",
-            "use reduction='sum_over_batch_size' and a learning rate that much larger.",
+            f"use `{code}` and a learning rate that much larger." if code else _EACH,
         )
     if reduced.kind == "mean_with_sample_weight":
         return (
             f"{by}, the sum of the sample weights, by which a weight counts against those of the "
             "others and cancels out for a sample alone.",
-            "use reduction='sum_over_batch_size', which divides by the number of samples.",
+            f"use `{code}`, which divides by the number of samples." if code else _EACH,
         )
     return (
         f"{by}, the number of entries that a mask (or `ignore_class`) leaves in the whole batch; a "

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import keras
 import numpy as np
 
 from keras_pergrad.equivalence._cause import Cause
+from keras_pergrad.equivalence._loss_scaling import scale_of
 from keras_pergrad.equivalence.causes.instruments import Case, Output, inner, norm
 
 KIND = "loss_scale"
@@ -73,27 +75,51 @@ def _parallel(case: Case) -> float | None:
 
 def _words(factor: float, case: Case) -> tuple[str, str]:
     """Where such a number comes from, and what to do."""
-    size, whole = case.size, case.whole
-    start, rest = "The batch's gradient is", "times the mean of the samples'"
-    if np.isclose(factor, size, rtol=1e-3):
-        return (
-            f"{start} {whole} {rest}, the number of samples: the loss is a sum over them.",
-            "Take the mean over the batch in the loss.",
-        )
-    if np.isclose(factor, 1 / size, rtol=1e-3):
-        return (
-            f"{start} 1/{whole} {rest}, one over the number of samples: the loss is divided by it "
-            "twice.",
-            "Divide by the batch once: by a mean, or by the size.",
-        )
-    replicas = case.model.distribute_strategy.num_replicas_in_sync
-    if replicas > 1 and np.isclose(factor, replicas, rtol=1e-3):
-        return (
-            f"{start} {factor:.4g} {rest}, the number of replicas, by which Keras' own losses are "
-            "divided.",
-            "Divide the loss by `distribute_strategy.num_replicas_in_sync`.",
-        )
+    rest = "times the mean of the samples'"
+    for number, shown, what, remedy in _known_numbers(case):
+        if np.isclose(factor, number, rtol=1e-3):
+            return f"The batch's gradient is {shown} {rest}, {what}.", remedy
     return (
-        f"{start} {factor:.4g} {rest}, whatever the sample.",
+        f"The batch's gradient is {factor:.4g} {rest}, whatever the sample.",
         "Let the loss be the mean of what it is for each sample alone.",
     )
+
+
+def _known_numbers(case: Case) -> Iterator[tuple[float, str, str, str]]:
+    """Numbers that get into a loss: how they are shown, what they are, and what to do."""
+    size, whole = case.size, case.whole
+    yield (
+        size,
+        f"{whole}",
+        "the number of samples: the loss is a sum over them",
+        "Take the mean over the batch in the loss.",
+    )
+    yield (
+        1 / size,
+        f"1/{whole}",
+        "one over the number of samples: the loss is divided by it twice",
+        "Divide by the batch once: by a mean, or by the size.",
+    )
+    replicas = case.model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1:
+        what = "the number of replicas, by which Keras' own losses are divided"
+        remedy = "Divide the loss by `distribute_strategy.num_replicas_in_sync`."
+        yield replicas, f"{replicas}", what, remedy
+    yield from _numbers_of(case.model.optimizer)
+
+
+def _numbers_of(optimizer: keras.Optimizer | None) -> Iterator[tuple[float, str, str, str]]:
+    """The same of numbers that an optimizer puts on gradients itself."""
+    scale = scale_of(optimizer)
+    if scale is not None:
+        what = "the loss scale of the optimizer"
+        remedy = "Leave it out of the loss: the optimizer puts it on, and takes it off gradients."
+        yield scale, f"{scale:g}", what, remedy
+        yield 1 / scale, f"1/{scale:g}", f"one over {what}", remedy
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    steps = getattr(inner, "gradient_accumulation_steps", None)
+    if steps:
+        what = "the accumulation steps of the optimizer"
+        remedy = "Leave it out of the loss: the optimizer takes the mean over the steps itself."
+        yield 1 / steps, f"1/{steps}", f"one over {what}", remedy
+        yield steps, f"{steps}", what, remedy

@@ -31,15 +31,15 @@ def non_finite(case: Case) -> Iterator[Cause]:
 
 
 def _place(case: Case) -> tuple[str, str]:
-    if any(not _finite(leaf) for leaf in case.run.batch.leaves):
+    if any(not is_finite(leaf) for leaf in case.run.batch.leaves):
         return "the batch", "They are in the data already."
     for variable, value in zip(case.run.variables, case.run.weights, strict=True):
-        if not _finite(value):
+        if not is_finite(value):
             return variable.path, "The weight itself is not finite."
     for call in case.calls.walk():
-        if not _finite(call.outputs) and _finite(call.arguments):
+        if not is_finite(call.outputs) and is_finite(call.arguments):
             return place_of(call.layer), "Its output is the first that is not finite."
-    if not _finite(case.run.y_pred):
+    if not is_finite(case.run.y_pred):
         return "the predictions", "The forward pass gives them."
     if not bool(tf.math.is_finite(case.run.batch_gradient()[0])):
         return "the loss", "All predictions are finite, and the loss is not."
@@ -49,12 +49,13 @@ def _place(case: Case) -> tuple[str, str]:
 def _of_backward_pass(case: Case) -> tuple[str, str]:
     """The last weight, which the backward pass comes to first."""
     for variable, own in reversed([*zip(case.run.variables, case.own, strict=True)]):
-        if not _finite(own):
+        if not is_finite(own):
             text = "Predictions and loss are finite: it comes of the backward pass, here first."
             return variable.path, text
     return "the batch", "The batch's gradient is not finite, though every sample's is."
 
 
-def _finite(structure: Any) -> bool:
+def is_finite(structure: Any) -> bool:
+    """Whether no tensor of a structure has a NaN or Inf."""
     leaves = [leaf for leaf in keras.tree.flatten(structure) if isinstance(leaf, tf.Tensor)]
     return all(bool(tf.reduce_all(tf.math.is_finite(e))) for e in leaves if e.dtype.is_floating)

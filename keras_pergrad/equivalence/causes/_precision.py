@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Iterator
 
 from keras_pergrad.equivalence._cause import Cause
+from keras_pergrad.equivalence._loss_scaling import against_underflow
 from keras_pergrad.equivalence._once import Request
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._tie_breaker import checked_in_float64
 from keras_pergrad.equivalence._tolerance import Tolerance
-from keras_pergrad.equivalence.causes.instruments import Case, norm
+from keras_pergrad.equivalence.causes.instruments import Case
 
 KIND = "precision"
-_SCALE = "Compile with a keras.optimizers.LossScaleOptimizer."
 _FINER = "Set the dtype to float64, or rescale the loss, where that matters."
 
 
@@ -41,19 +41,22 @@ def rounded(report: EquivalenceReport, request: Request) -> Iterator[Cause]:
     does, or are nothing but zeros.
     """
     usual = Tolerance.of(report.tolerance.dtype)
-    lost = "16" in usual.dtype and not any(row.batch_norm for row in report.rows)
+    lost = usual.dtype == "float16" and not any(row.batch_norm for row in report.rows)
     if lost and any(row.batch_norm for row in checked_in_float64(request).rows):
         because = (
             f"All gradients are zero in {usual.dtype}, and are not in float64: they underflow."
         )
-        yield Cause(KIND, usual.dtype, because, _SCALE)
+        yield Cause(KIND, usual.dtype, because, against_underflow(request.model))
     elif report.tie_breaker is not None and report.mean.error > usual.rtol:
         because = (
             f"In {usual.dtype} the two differ by {report.mean.error:.2g}, more than the "
             f"{usual.rtol:.0e} that is usual; in float64 they agree. Numbers underflow, cancel "
             "out, or are rounded to the other side of a kink."
         )
-        yield Cause(KIND, usual.dtype, because, _SCALE if "16" in usual.dtype else _FINER)
+        half = usual.dtype == "float16"
+        yield Cause(
+            KIND, usual.dtype, because, against_underflow(request.model) if half else _FINER
+        )
 
 
 def _seen(case: Case) -> float:
@@ -65,15 +68,20 @@ def _vanishing(case: Case, usual: Tolerance, seen: float) -> Iterator[Cause]:
     exact = checked_in_float64(dataclasses.replace(case.request, rtol=None))
     if not exact.equivalent:
         return
-    largest = max(float(abs(g).numpy().max(initial=0.0)) for g in case.batch)
-    flow = "underflows" if norm(case.batch) <= norm(case.difference.mean) else "overflows"
-    scaled = "16" in usual.dtype
-    yield Cause(
-        KIND,
-        usual.dtype,
+    because = (
         f"The difference of {seen:.2g} vanishes in float64 ({exact.mean.error:.2g}); {usual.dtype} "
         f"would explain {usual.rtol:.0e}."
-        + (f" The gradient {flow}: its largest entry is {largest:.2g}." if scaled else ""),
-        _SCALE if scaled else _FINER,
-        case.difference.leave_nothing(),
+    )
+    remedy = _FINER
+    if usual.dtype == "float16":
+        because += f" {_underflow(case)}"
+        remedy = against_underflow(case.model)
+    yield Cause(KIND, usual.dtype, because, remedy, case.difference.leave_nothing())
+
+
+def _underflow(case: Case) -> str:
+    largest = max(float(abs(g).numpy().max(initial=0.0)) for g in case.batch)
+    return (
+        "Gradients underflow: numbers below 6e-08 are zero, those below 6e-05 coarse, and the "
+        f"largest entry of the batch gradient is {largest:.2g}."
     )

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
-
-import tensorflow as tf
 
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes.instruments import Case, place_of
-from keras_pergrad.runs import Call, Run, leaves
+from keras_pergrad.equivalence.causes.instruments import Case, Unsteady, place_of
 
 KIND = "randomness"
-_BECAUSE = (
-    "Called twice on the same samples, with the same weights, state and seeds, it gives two "
-    "results: it draws noise where nobody can record it, and no two runs are of one function."
+_TWO = (
+    "Called twice on the same samples, with the same weights, state and seeds, it gives two results"
+)
+_NOWHERE = (
+    "it draws noise where nobody can record it, and no two runs are of one function (or keeps "
+    "something that nobody can copy and put back)"
 )
 _REMEDY = (
     "Draw with keras.random and a keras.random.SeedGenerator, outside of loops and Python "
@@ -23,9 +22,10 @@ _REMEDY = (
 
 
 def randomness(case: Case) -> Iterator[Cause]:
-    """One cause for every layer whose calls cannot be repeated."""
-    for call in find_unsteady(case.run, case.calls):
-        yield Cause(KIND, place_of(call.layer), _BECAUSE, _REMEDY)
+    """One cause for every layer whose calls cannot be repeated, by other than state."""
+    for each in case.unsteady:
+        if not each.state:
+            yield Cause(KIND, place_of(each.call.layer), f"{_TWO}: {_how(each)}.", _REMEDY)
 
 
 def replayed_noise(case: Case) -> Iterator[Cause]:
@@ -34,27 +34,18 @@ def replayed_noise(case: Case) -> Iterator[Cause]:
         draws = call.drawn[1] - call.drawn[0] - sum(i.drawn[1] - i.drawn[0] for i in call.inner)
         if draws:
             because = (
-                f"It draws noise, {draws} times in a step; a sample alone gets its row of the "
+                f"It draws noise, {_times(draws)} in a step; a sample alone gets its row of the "
                 "batch's noise, without which the two gradients would differ."
             )
             yield Cause(KIND, place_of(call.layer), because, "Nothing is wrong.")
 
 
-def find_unsteady(run: Run, call: Call) -> list[Call]:
-    """The innermost calls that, made twice, give two results."""
-    if not _differs(call.again(run, call.arguments), call.again(run, call.arguments)):
-        return []
-    found = [each for inner in call.inner for each in find_unsteady(run, inner)]
-    return found or [call]
+def _how(unsteady: Unsteady) -> str:
+    if not unsteady.keeps:
+        return _NOWHERE
+    places = ", ".join(repr(place.where) for place in unsteady.keeps)
+    return f"it draws noise from the generator in {places}, and no two runs are of one function"
 
 
-def _differs(one: Any, other: Any) -> bool:
-    pairs = zip(leaves(one), leaves(other), strict=True)
-    return any(
-        bool(tf.reduce_any(a != b)) for a, b in pairs if isinstance(a, tf.Tensor)
-    ) and not _has_nan(one)
-
-
-def _has_nan(structure: Any) -> bool:
-    floats = [e for e in leaves(structure) if isinstance(e, tf.Tensor) and e.dtype.is_floating]
-    return any(bool(tf.reduce_any(tf.math.is_nan(each))) for each in floats)
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import keras
-import tensorflow as tf
 
-from keras_pergrad.engines import Meeting, find_meetings
+from keras_pergrad.engines import Meeting
 from keras_pergrad.equivalence._cause import Cause
+from keras_pergrad.equivalence.causes._only_traced import meetings_of
 from keras_pergrad.equivalence.causes.instruments import Case, Mixing, place_of
 
 KIND = "sample_interaction"
@@ -27,11 +27,10 @@ _APART = (
 
 
 def sample_interaction(case: Case) -> Iterator[Cause]:
-    """One cause for every layer that mixes samples."""
-    if not case.mixing:
-        return
-    meetings = _meetings(case)
-    for mixing in case.mixing:
+    """One cause for every layer that mixes samples, but for those with a cause of their own."""
+    found = [each for each in case.mixing if id(each.layer) not in case.blamed_layers]
+    meetings = meetings_of(case) if found else None
+    for mixing in found:
         layer = mixing.layer
         normalizes = has_batch_statistics(layer)
         because = [STATISTICS] if normalizes else []
@@ -54,27 +53,13 @@ def _behaviour(mixing: Mixing) -> str:
     )
 
 
-def _meetings(case: Case) -> list[Meeting] | None:
-    """Where the trace sees samples meet; None if the model cannot be traced so."""
-    sizes = {
-        size
-        for call in case.calls.walk()
-        for leaf in keras.tree.flatten(call.outputs)
-        if isinstance(leaf, tf.Tensor)
-        for size in leaf.shape[1:]
-        if size
-    }
-    try:
-        return find_meetings(case.run, sizes)
-    except (ValueError, TypeError, NotImplementedError, tf.errors.OpError):
-        return None
-
-
 def _seen(layer: keras.Layer, meetings: list[Meeting] | None) -> str:
     """What a trace of the model says to what was seen by changing samples."""
     if meetings is None:
         return "The model cannot be traced with another number of samples to confirm that."
-    here = [each.operation for each in meetings if each.layer is layer]
+    here = [each for each in meetings if each.layer is layer]
     if here:
-        return f"A trace of the model agrees: they meet in {here[0].type} {here[0].name!r}."
+        return (
+            f"A trace of the model agrees: they meet in {here[0].operation.type} {here[0].name!r}."
+        )
     return "A trace of the model does not see samples meet there, so look at it yourself."

@@ -9,14 +9,18 @@ import numpy as np
 
 from keras_pergrad.engines import why_not_alone
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes.instruments import Case
-from keras_pergrad.runs import influential_state, leaves
+from keras_pergrad.equivalence.causes.instruments import Case, place_of
+from keras_pergrad.runs import influential_attributes, influential_state, leaves
 
 KIND = "state"
+_KEEP = "Keep it in `self.add_weight(trainable=False)`, which every run puts back."
 
 
 def state(case: Case) -> Iterator[Cause]:
     """One cause where no sample can be run alone, or the step, run again, is another."""
+    for each in case.unsteady:
+        for place in each.state:
+            yield Cause(KIND, place.where, _kept(place_of(each.call.layer), place.where), _KEEP)
     reason = why_not_alone(case.run)
     if reason is not None:
         yield Cause(
@@ -25,24 +29,35 @@ def state(case: Case) -> Iterator[Cause]:
             f"No sample can be run alone: {reason}.",
             "Read engine='jacobian', which runs the batch as it is.",
         )
-    elif not case.report.coupling.passed and not _is_repeated(case):
+    elif not (case.unsteady or case.report.coupling.passed or _is_repeated(case)):
         yield Cause(
             KIND,
             case.model.name,
             "The step, run again from the same variables, predicts something else: it depends on "
             "what no Keras variable holds.",
-            "Keep state in `self.add_weight(trainable=False)`.",
+            _KEEP,
         )
+
+
+def _kept(layer: str, place: str) -> str:
+    return (
+        f"{layer!r}, called twice on the same samples, gives two results, and the same one once "
+        f"{place!r} is put back: its forward pass writes that and depends on it, in a Python "
+        "object that no run knows to put back."
+    )
 
 
 def written_state(case: Case) -> Iterator[Cause]:
-    """A note on the variables that a forward pass both writes and depends on."""
+    """A note on the variables and attributes that a forward pass both writes and depends on."""
+    start = (
+        "The forward pass depends on it and writes it, so that two passes in a row are of two "
+        "functions. Here each starts from the value before the step, and puts it back."
+    )
     for path in influential_state(case.run):
-        because = (
-            "The forward pass depends on it and writes it, so that two passes in a row are of two "
-            "functions. Here each starts from the value before the step, and puts it back."
-        )
-        yield Cause(KIND, path, because, "Nothing is wrong.")
+        yield Cause(KIND, path, start, "Nothing is wrong.")
+    for place in influential_attributes(case.run):
+        because = f"{start} As a Python attribute it stands still in a compiled step."
+        yield Cause(KIND, place, because, _KEEP)
 
 
 def _is_repeated(case: Case) -> bool:

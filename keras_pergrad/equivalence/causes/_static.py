@@ -1,4 +1,4 @@
-"""What is known of a failed check without its batch: in `fit` on replicas, or under XLA."""
+"""What is known of a failed check without its batch: in `fit`, of rows that are not kept."""
 
 from __future__ import annotations
 

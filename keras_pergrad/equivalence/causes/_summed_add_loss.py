@@ -16,12 +16,14 @@ def summed_add_loss(case: Case) -> Iterator[Cause]:
     for term in case.terms:
         if term.kind in ("vector", "sum"):
             explains = case.difference.undo(factors=((term.number, 1 / case.size),))
-            yield Cause(KIND, term.where, _because(term, case.size), _REMEDY, explains)
+            yield Cause(KIND, term.where, _because(term, case), _REMEDY, explains)
 
 
-def _because(term: Term, size: int) -> str:
+def _because(term: Term, case: Case) -> str:
+    size = case.whole
+    shape = tuple(size if axis == case.size else axis for axis in term.shape)
     what = (
-        f"It gives one number a sample to `add_loss`, which Keras sums (shape {term.shape})"
+        f"It gives one number a sample to `add_loss`, which Keras sums (shape {shape})"
         if term.kind == "vector"
         else "It gives the sum over the samples to `add_loss`"
     )

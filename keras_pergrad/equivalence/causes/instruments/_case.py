@@ -8,17 +8,19 @@ from functools import cached_property
 import keras
 import tensorflow as tf
 
-from keras_pergrad.engines import one_by_one, why_not_alone
+from keras_pergrad.engines import PrimeTrace, in_turn, why_not_alone
 from keras_pergrad.equivalence._chance import halvings, pick
 from keras_pergrad.equivalence._once import Request, as_in_training
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._tolerance import Tolerance
-from keras_pergrad.equivalence.causes.instruments._choice import counts
+from keras_pergrad.equivalence.causes.instruments._choice import counts, sizes_in
 from keras_pergrad.equivalence.causes.instruments._difference import Difference
 from keras_pergrad.equivalence.causes.instruments._gradient import Gradient, mean_of
 from keras_pergrad.equivalence.causes.instruments._mixing import Mixing, find_mixing
 from keras_pergrad.equivalence.causes.instruments._outputs import Output, find_outputs
+from keras_pergrad.equivalence.causes.instruments._placing import Placing, find_placing
 from keras_pergrad.equivalence.causes.instruments._terms import Term, find_terms
+from keras_pergrad.equivalence.causes.instruments._unsteady import Unsteady, find_unsteady
 from keras_pergrad.runs import Call, Run, ties_in_loss
 
 
@@ -30,8 +32,9 @@ class Case:
         request, report: the check.
         run: of the few samples, for their own gradients.
         real: the batch gradient of a real training step on them.
-        samples: their places in the batch.
+        samples: their places in the batch that was checked.
         blamed: the losses that a cause has been found for.
+        blamed_layers: the ids of such layers.
     """
 
     request: Request
@@ -40,6 +43,7 @@ class Case:
     real: Gradient
     samples: list[int]
     blamed: set[str] = field(default_factory=set)
+    blamed_layers: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, request: Request, report: EquivalenceReport) -> Case:
@@ -60,7 +64,10 @@ class Case:
             rows = tf.sort(pick(len(rows), count, request.turn))
             batch = batch.rows(rows)
         part = Request(request.model, batch, request.engine, None, request.memory_budget, 0)
-        return cls(request, report, *as_in_training(part, of="own"), rows.numpy().tolist())
+        places = rows.numpy().tolist()
+        if request.places is not None:
+            places = [request.places[row] for row in places]
+        return cls(request, report, *as_in_training(part, of="own"), places)
 
     @property
     def model(self) -> keras.Model:
@@ -73,8 +80,8 @@ class Case:
 
     @property
     def whole(self) -> int:
-        """How many samples the batch has."""
-        return int(self.request.batch.size)
+        """How many samples the batch that was checked has."""
+        return self.report.num_samples
 
     @property
     def rtol(self) -> float:
@@ -95,7 +102,7 @@ class Case:
     @cached_property
     def own(self) -> list[tf.Tensor]:
         """The samples' own gradients, each run alone by the loop: `[n, *weight.shape]`."""
-        return one_by_one(self.run, tf.range(self.size))[1]
+        return in_turn(self.run, tf.range(self.size))[1]
 
     @cached_property
     def batch(self) -> Gradient:
@@ -104,8 +111,12 @@ class Case:
 
     @cached_property
     def difference(self) -> Difference:
-        """What the mean of the samples' own gradients has more than that."""
-        return Difference(self.run, mean_of(self.own), self.batch, self.rtol)
+        """What the mean of the samples' own gradients has more than that.
+
+        None that is known where no sample can be run alone.
+        """
+        mean = mean_of(self.own) if self.alone else self.batch
+        return Difference(self.run, mean, self.batch, self.rtol)
 
     @cached_property
     def batch_term(self) -> Gradient:
@@ -118,14 +129,32 @@ class Case:
         return self.run.calls()
 
     @cached_property
+    def unsteady(self) -> list[Unsteady]:
+        """The layers whose calls cannot be repeated."""
+        return find_unsteady(self.run, self.calls)
+
+    @cached_property
+    def trace(self) -> PrimeTrace:
+        """The run, traced and not run; with the errors of a model that cannot be traced so."""
+        return PrimeTrace(self.run, sizes_in(self.calls))
+
+    @cached_property
     def mixing(self) -> list[Mixing]:
-        """The layers that mix the samples, in the order in which they do."""
-        return find_mixing(self.run, self.calls, self.rtol)
+        """The layers that mix the samples, in the order in which they do; of those that repeat."""
+        unsteady = {id(each.call) for each in self.unsteady}
+        return find_mixing(self.run, self.calls, self.rtol, unsteady)
+
+    @cached_property
+    def placing(self) -> list[Placing]:
+        """The layers that look at a sample's place or at the batch's size."""
+        held = [each.layer for each in self.mixing]
+        return find_placing(self.run, self.calls, 10 * self.rtol, held)
 
     @cached_property
     def terms(self) -> list[Term]:
         """What the layers give to `add_loss`."""
-        return find_terms(self.run, tuple(each.layer for each in self.mixing), self.rtol)
+        layers = [*(each.layer for each in self.mixing), *(each.layer for each in self.placing)]
+        return find_terms(self.run, tuple(layers), self.rtol)
 
     @cached_property
     def outputs(self) -> list[Output]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import keras
+import tensorflow as tf
+
 from keras_pergrad.equivalence._once import Request
+from keras_pergrad.runs import Call
 
 PRIMES = (13, 11, 7, 5, 3)
 MORE = (64, 1024)  # where fewer do not show the difference
@@ -31,3 +35,10 @@ def _is_free(count: int, request: Request) -> bool:
     shapes = [leaf.shape[1:] for leaf in request.batch.leaves]
     shapes += [variable.shape for variable in request.model.variables]
     return all(size is None or size % count for shape in shapes for size in shape)
+
+
+def sizes_in(calls: Call) -> set[int]:
+    """Those of the axes, but for the first, of what layers give back."""
+    outputs = (leaf for call in calls.walk() for leaf in keras.tree.flatten(call.outputs))
+    tensors = (leaf for leaf in outputs if isinstance(leaf, tf.Tensor))
+    return {size for leaf in tensors for size in leaf.shape[1:] if size}

@@ -9,7 +9,7 @@ from functools import cached_property
 import keras
 import tensorflow as tf
 
-from keras_pergrad.engines import one_by_one
+from keras_pergrad.engines import in_turn
 from keras_pergrad.equivalence.causes.instruments._gradient import (
     Gradient,
     inner,
@@ -107,7 +107,7 @@ class Difference:
         without.free_terms = [
             free or k == term.number for k, free in enumerate(self.run.free_terms)
         ]
-        mean = mean_of(one_by_one(without, tf.range(int(self.run.size)))[1])
+        mean = mean_of(in_turn(without, tf.range(int(self.run.size)))[1])
         rest = minus(mean, without.batch_gradient(of_samples=True)[1])
         made = minus(self.gradient, rest)
         self._reached = minus(self.reached, [-each for each in made])

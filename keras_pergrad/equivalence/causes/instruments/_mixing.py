@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ class Mixing:
     strength: float
 
 
-def find_mixing(run: Run, call: Call, limit: float) -> list[Mixing]:
+def find_mixing(run: Run, call: Call, limit: float, unsteady: Collection[int] = ()) -> list[Mixing]:
     """The layers that mix samples, innermost first; a layer's own code after what it calls.
 
     A layer mixes if its outputs for some samples move when what it is called on changes for others,
@@ -38,16 +38,18 @@ def find_mixing(run: Run, call: Call, limit: float) -> list[Mixing]:
         run: the run.
         call: the call to look into.
         limit: the largest relative movement that rounding explains.
+        unsteady: calls, by ids, that cannot be repeated; nothing that holds one is judged.
     """
     if int(run.size) < 2:
         return []
-    judged = call.bears_samples(int(run.size))
+    steady = not any(id(each) in unsteady for each in call.walk())
+    judged = steady and call.bears_samples(int(run.size))
     moved = movement(run, call) if judged else None
     if moved is not None and moved <= limit:
         return []
     found: dict[int, Mixing] = {}
     for inner in call.inner:
-        for each in find_mixing(run, inner, limit):
+        for each in find_mixing(run, inner, limit, unsteady):
             found.setdefault(id(each.layer), each)
     if found and judged:
         moved = movement(run, call, held=[each.layer for each in found.values()])
