@@ -94,7 +94,7 @@ def score_dataset(
         "training": how.training,
         "floatx": keras.config.floatx(),
     }
-    scorer = Scorer(model, names, aligned and aligned.of(model), how)
+    scorer = Scorer(model, names, None if aligned is None else aligned.of(model), how)
     return walk(batches, scorer, ScoreFile(path, request), shown=bool(verbose))
 
 
