@@ -98,7 +98,7 @@ def _signal(part: np.ndarray) -> float:
 
 
 def _gram(rows: np.ndarray) -> np.ndarray:
-    """Least inner product, effective rank of the centred matrix, largest cosine and its pair."""
+    """Least inner product of two, effective rank, largest cosine and its pair."""
     if len(rows) > 1000:
         return np.full(5, np.nan)
     gram, size = rows @ rows.T, len(rows)

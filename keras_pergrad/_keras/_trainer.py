@@ -33,7 +33,7 @@ def steps_taken(optimizer: keras.Optimizer) -> int:
     Its public `iterations` are updates. A step that loss scaling skipped is in neither.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    return int(optimizer._iterations)
+    return int(optimizer._iterations.numpy())
 
 
 def track_loss(model: keras.Model, loss: tf.Tensor, size: tf.Tensor) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from keras_pergrad.diagnostics._record import OutlierRow
-from keras_pergrad.diagnostics._step import Groups, MeasuredStep
+from keras_pergrad.diagnostics._step import CANCELLED, Groups, MeasuredStep
 
 _MAD = 1.4826  # makes the median absolute deviation that of a normal distribution
 _MEAN_DEVIATION = 1.2533  # and this the mean one
@@ -106,4 +106,5 @@ def contributions(step: MeasuredStep) -> np.ndarray:
     if "projections" not in step.samples:
         return np.full(step.size, np.nan)
     along, n2 = step.samples["projections"].sum(axis=1), step.of_step["mean_squares"].sum()
-    return along / (step.size * n2) if n2 > 0 else np.full(step.size, np.nan)
+    known = n2 > CANCELLED * step.samples["squared_norms"].sum(axis=1).mean()
+    return along / (step.size * n2) if known else np.full(step.size, np.nan)

@@ -145,11 +145,12 @@ class Probe:
 def _mean_of_replicas(g: SampleGradients) -> Gradient:
     """The mean over the samples of all replicas."""
     context = tf.distribute.get_replica_context()
-    size = tf.cast(g.num_samples, tf.float32)
-    sums = [mean * tf.cast(size, mean.dtype) for mean in g.means()]
-    total = context.all_reduce(tf.distribute.ReduceOp.SUM, [size, *sums])
-    count = tf.maximum(total[0], 1)
-    return [each / tf.cast(count, each.dtype) for each in total[1:]]
+    size, means = tf.cast(g.num_samples, tf.float64), g.means()
+    # Replicas add up numbers of one dtype together.
+    sums = [size * tf.cast(mean, tf.float64) for mean in means]
+    count, *total = context.all_reduce(tf.distribute.ReduceOp.SUM, [size, *sums])
+    found = [each / tf.maximum(count, 1) for each in total]
+    return [tf.cast(each, mean.dtype) for each, mean in zip(found, means, strict=True)]
 
 
 def _losses(run: Run, samples: dict[str, tf.Tensor]) -> tf.Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 from keras_pergrad.diagnostics._primitives import LENGTHS, SQUARED_NORMS
 
 MODEL = "model"
+CANCELLED = 1e-13  # ‖ḡ‖²/m2, of which float32's rounding, 6e-8 in each number, leaves no more
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,9 @@ class Seen:
             name: each if name in LENGTHS else _added(each, matrix)
             for name, each in step.of_step.items()
         }
+        if "mean_squares" in of_step and finite.any():
+            n2, m2 = of_step["mean_squares"], samples["squared_norms"].mean(axis=0)
+            of_step["mean_squares"] = np.where(n2 <= CANCELLED * m2, 0.0, n2)
         return cls(int(finite.sum()), samples, of_step, parameters @ matrix)
 
 

@@ -1,0 +1,49 @@
+"""Two replicas, with even and uneven shards, record what one replica does."""
+
+import pytest
+
+from tests.processes import run_code
+from tests.test_replicas import COMMON
+
+pytestmark = pytest.mark.subprocess
+
+CODE = """
+from tests.monitored import expect_records_equal
+
+def trained(distributed, level):
+    keras.utils.set_random_seed(0)
+    monitor = pg.callbacks.GradientMonitor(level, every=1, by_variable=True)
+    scope = strategy.scope() if distributed else tf.name_scope("")
+    with scope:
+        model = MAKE([keras.Input((3,)), layers.Dense(4, "tanh"), layers.Dense(2)])
+        model.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"])
+    given = pg.with_ids(x, y) if issubclass(MAKE, pg.PerGradMixin) else {"x": x, "y": y}
+    options = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
+    history = model.fit(**given, callbacks=[monitor], **options).history
+    return monitor, history, model
+
+one, history, model = trained(False, "standard")
+two, same_history, same = trained(True, "standard")
+assert [record.size for record in one.records] == [8, len(x) - 8] * 2
+# float64, four steps: sums in another order; roots of what cancels keep half of the digits.
+expect_records_equal(two.records, one.records, 1e-9)
+for name, column in history.items():
+    np.testing.assert_allclose(same_history[name], column, rtol=1e-9, err_msg=name)
+full, _, _ = trained(True, "full")
+for name in ("grad_confusion", "grad_pairwise_cosine", "grad_gsnr"):
+    assert np.isnan(full.records[0].values[name]), name
+"""
+
+
+@pytest.mark.parametrize(
+    ("rows", "make"),
+    [
+        (13, "pg.PerGradSequential"),
+        (9, "keras.Sequential"),
+        pytest.param(16, "pg.PerGradSequential", marks=pytest.mark.slow),
+    ],
+)
+def test_two_replicas_record_what_one_does(rows, make):
+    """A last batch of 3 and 2 rows; of 1 and none; of 4 and 4."""
+    result = run_code(COMMON.replace("(13, ", f"({rows}, ") + CODE.replace("MAKE", make))
+    assert result.returncode == 0, result.stderr[-3000:]
