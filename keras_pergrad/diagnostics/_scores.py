@@ -23,8 +23,8 @@ class Scores:
         >>> scores = pg.Scores(np.arange(3), {"norm": np.array([0.5, 2.0, 1.0])})
         >>> scores.top(2, by="norm").ids
         array([1, 2])
-        >>> len(scores), scores["norm"].max()
-        (3, 2.0)
+        >>> len(scores), scores["norm"].tolist()
+        (3, [0.5, 2.0, 1.0])
     """
 
     ids: np.ndarray
