@@ -117,10 +117,8 @@ def test_evaluate_and_predict_with_a_monitor():
 
 def test_a_monitor_may_be_written_to_logs_and_ends_a_training_early():
     stopping = keras.callbacks.EarlyStopping(monitor="grad_norm_max", mode="max", patience=0)
-    fit = (
-        lambda model, callbacks: model.fit(
-            *twins.data()[:2], epochs=9, verbose=0, callbacks=[*callbacks, stopping]
-        )
+    fit = lambda model, callbacks: model.fit(
+        *twins.data()[:2], epochs=9, verbose=0, callbacks=[*callbacks, stopping]
     )
     _, _, history = watched(fit=fit, level="norms", optimizer="sgd")
     assert len(history["grad_norm_max"]) < 9
