@@ -277,7 +277,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
                 f"rows {record.non_finite[:5]}.",
                 record,
             )
-        if not record.known:
+        if not record.known and not record.non_finite:
             self._once(
                 "The samples' contributions cannot be told apart in this loss; what is measured "
                 "are parts that do not add up to the update. `check_equivalence` says why.",
