@@ -159,12 +159,43 @@ def test_class_weights_as_keras_takes_them():
     assert _fit(model(), pg.with_ids(x, y, class_weight=class_weight)) == expected
 
 
+def test_weights_of_several_outputs_and_of_steps():
+    """As Keras takes them: one array for each output, or one number a step of a sequence."""
+    x = data()[0]
+
+    def two():
+        keras.utils.set_random_seed(0)
+        start = keras.Input((3,))
+        outputs = {name: keras.layers.Dense(1, name=name)(start) for name in "ab"}
+        made = pg.PerGradModel(start, outputs)
+        made.compile("sgd", {"a": "mse", "b": "mae"})
+        return made
+
+    y = {name: floats(ROWS, 1, seed=k) for k, name in enumerate("ab", 3)}
+    one = np.linspace(0.5, 2, ROWS)
+    for weight in (one, {"a": one, "b": one[::-1].copy()}):
+        given = {"x": x, "y": y, "sample_weight": weight}
+        assert _fit(two(), pg.with_ids(**given)) == _fit(two(), given)
+
+    def steps():
+        keras.utils.set_random_seed(0)
+        made = pg.PerGradSequential([keras.Input((5, 3)), keras.layers.Dense(1)])
+        made.compile("sgd", "mse")
+        return made
+
+    given = {
+        "x": floats(ROWS, 5, 3),
+        "y": floats(ROWS, 5, 1),
+        "sample_weight": floats(ROWS, 5) ** 2,
+    }
+    assert _fit(steps(), pg.with_ids(**given)) == _fit(steps(), given)
+
+
 def test_no_targets_and_nested_inputs():
     given = pg.with_ids({"a": np.zeros((4, 3)), "b": [np.zeros(4)]})
     assert list(given) == ["x", "y"]
-    assert unpacked((given["x"], given["y"]))[0][0] is given["x"]
-    _, y, weight = keras.utils.unpack_x_y_sample_weight(unpacked((given["x"], given["y"]))[0])
-    assert y is None and weight is None
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(unpacked((given["x"], given["y"]))[0])
+    assert x is given["x"] and y is None and weight is None
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32", "int64", "bool"])

@@ -29,6 +29,7 @@ SIGNAL = "signal"  # Σ over a weight's numbers of ((ḡ² - s²/B)/s²), `[V]`
 
 OF_SAMPLES = (SQUARED_NORMS, PROJECTIONS, ALONG_UPDATE, ALIGNMENTS)
 OF_STEP = (MEAN_SQUARES, UNIT_SQUARES, SIGNAL, LOSSES, GRAM)
+_ROUNDING = 1e-6  # of a mean square in float32
 LENGTHS = {LOSSES: 2, GRAM: 5}  # of those with other numbers than one a variable
 OF_REPLICAS = (LOSSES,)  # of which each replica has a part; of the others, all have the whole
 
@@ -110,7 +111,7 @@ def _unit_squares(g: SampleGradients) -> tf.Tensor:
 def _signal(g: SampleGradients) -> tf.Tensor:
     """Per-parameter gradient signal to noise, added up over each weight (Liu et al. 2020).
 
-    `(ḡ² - s²/B)/s²` with the unbiased variance `s²`; zero where that is.
+    `(ḡ² - s²/B)/s²` with the unbiased variance `s²`; zero where that is, but for rounding.
     """
     size = tf.cast(g.num_samples, tf.float64)
     found = []
@@ -118,7 +119,8 @@ def _signal(g: SampleGradients) -> tf.Tensor:
         square = tf.cast(mean, tf.float64) ** 2
         variance = (tf.cast(moment, tf.float64) - square) * size / tf.maximum(size - 1, 1)
         ratio = tf.math.divide_no_nan(square - variance / size, variance)
-        found.append(tf.reduce_sum(tf.where(variance > 0, ratio, tf.zeros_like(ratio))))
+        varies = variance > _ROUNDING * tf.cast(moment, tf.float64)
+        found.append(tf.reduce_sum(tf.where(varies, ratio, tf.zeros_like(ratio))))
     return tf.stack(found)
 
 

@@ -62,7 +62,7 @@ class Probe:
         self.parameters = np.zeros(0)
         self._carriers: list[Carrier] = []
         self._reference: list[tf.Variable] = []
-        self._start = 0
+        self._start, self._divided_by = 0, 1
 
     # --- where the model runs ---
 
@@ -76,6 +76,8 @@ class Probe:
         """
         carrier = self._carriers[_keras.replica_id()]
         several = len(self._carriers) > 1
+        # Keras divides what it reduces by the number of replicas, and what the user reduces not.
+        self._divided_by = len(self._carriers) if run.recording.reduced else 1
         found = self._gradients(run) if several else None
         mean = None if found is None else _mean_of_replicas(found[0])
 
@@ -139,7 +141,12 @@ class Probe:
         for carrier in self._carriers:
             for part in carrier.take():
                 parts.setdefault(part.step, []).append(part)
-        return [_joined(parts[step], len(self._carriers)) for step in sorted(parts)]
+        return [self._joined(parts[step]) for step in sorted(parts)]
+
+    def _joined(self, parts: list[Part]) -> MeasuredStep:
+        """The parts of one step, in units of the samples' own losses."""
+        joined = _joined(parts, several=len(self._carriers) > 1)
+        return joined.times(self._divided_by) if self._divided_by > 1 else joined
 
 
 def _mean_of_replicas(g: SampleGradients) -> Gradient:
@@ -175,13 +182,13 @@ def _weights(run: Run) -> tf.Tensor:
     return tf.cast(tf.reshape(weight, [-1, 1]), tf.float64)
 
 
-def _joined(parts: list[Part], replicas: int) -> MeasuredStep:
+def _joined(parts: list[Part], *, several: bool) -> MeasuredStep:
     first = parts[0]
     of_step = dict(first.of_step)
     for name, numbers in first.of_step.items():
         if name in OF_REPLICAS:
             of_step[name] = np.sum([part.of_step[name] for part in parts], axis=0)
-        elif replicas > 1 and name != MEAN_SQUARES:  # of one replica's samples alone
+        elif several and name != MEAN_SQUARES:  # of one replica's samples alone
             of_step[name] = np.full_like(numbers, np.nan)
     return MeasuredStep(
         first.step,

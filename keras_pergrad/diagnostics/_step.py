@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -77,6 +78,16 @@ class MeasuredStep:
     def finite(self) -> np.ndarray:
         """Which samples have a finite gradient, `[B]`; the mean's NaN is not everyone's."""
         return np.isfinite(self.samples["squared_norms"]).all(axis=1)
+
+    def times(self, factor: float) -> MeasuredStep:
+        """The same of losses that are `factor` times as large, where the batch's own are right."""
+        powers = {"squared_norms": 2, "projections": 2, "mean_squares": 2}
+        return dataclasses.replace(
+            self,
+            losses=factor * self.losses,
+            samples={n: factor ** powers.get(n, 1) * each for n, each in self.samples.items()},
+            of_step={n: factor ** powers.get(n, 0) * each for n, each in self.of_step.items()},
+        )
 
     def unweighted(self) -> MeasuredStep:
         """The same of the gradients without sample weights; a weight of 0 leaves zeros."""

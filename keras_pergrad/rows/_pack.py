@@ -56,7 +56,11 @@ def with_ids(
     if class_weight is not None:
         sample_weight = _weighted(y, sample_weight, class_weight)
     found = {"x": x, "y": {_IDS: ids} if y is None else {_IDS: ids, _Y: y}}
-    return found if sample_weight is None else {**found, "sample_weight": sample_weight}
+    if sample_weight is None:
+        return found
+    if len(np.shape(sample_weight)) != 1:  # Keras wants one array for each of `y`, or one a row
+        sample_weight = {_IDS: np.ones(len(ids)), _Y: sample_weight}
+    return {**found, "sample_weight": sample_weight}
 
 
 def unpacked(data: Any) -> tuple[Any, Any]:
@@ -66,6 +70,9 @@ def unpacked(data: Any) -> tuple[Any, Any]:
     if ids is None:
         return data, None
     _expect_rows(ids)
+    if isinstance(sample_weight, dict) and _IDS in sample_weight:
+        # `fit` gives each entry of `y` its own, also where it was given one array.
+        sample_weight = sample_weight.get(_Y, sample_weight[_IDS])
     return keras.utils.pack_x_y_sample_weight(x, y, sample_weight), ids
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.errors import DataError
-from keras_pergrad.rows import is_packed, without_ids
+from keras_pergrad.rows import is_packed, unpacked
 from keras_pergrad.runs import Batch, leaves
 
 BATCH_SIZE = 128
@@ -35,9 +35,8 @@ class Batches:
         """The batches with the ids of their rows, `[B]`: given ones, or 0 … N - 1."""
         start = 0
         for part in self.parts():
-            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(part)
-            y, ids = without_ids(y)
-            batch = Batch.of(x, y, sample_weight)
+            part, ids = unpacked(part)
+            batch = Batch.of(*keras.utils.unpack_x_y_sample_weight(part))
             size = int(batch.size)
             if size:
                 yield batch, np.arange(start, start + size) if ids is None else np.asarray(ids)
