@@ -234,41 +234,6 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         expect_names(names, known)
         return names
 
-<<<<<<< HEAD
-=======
-    def _say(self, record: Record) -> None:
-        """Warns, once each, of what makes numbers NaN."""
-        if record.size < 2:
-            self._once("A batch of one tells nothing of noise: its noise scale is NaN.", record)
-        if record.non_finite:
-            self._once(
-                "Some samples have NaN or Inf in their gradients. Norms are of the others; what "
-                "takes the mean gradient is NaN, and left out of the epoch's numbers. They are "
-                f"rows {record.non_finite[:5]}.",
-                record,
-            )
-        if not record.known and not record.non_finite:
-            self._once(
-                "The samples' contributions cannot be told apart in this loss; what is measured "
-                "are parts that do not add up to the update. `check_equivalence` says why.",
-                record,
-            )
-
-        if self._samples.left_out:
-            self._once(
-                "There are more rows than `samples()` has room for; those that come now are left "
-                f"out. Give a larger `max_ids` than {self._samples.max_ids}, or rows ids.",
-                record,
-            )
-
-    def _once(self, text: str, record: Record) -> None:
-        key = text[:30]
-        if key not in self._said:
-            self._said.add(key)
-            received = f"Received: step {record.step} with {record.size} samples."
-            warnings.warn(f"{text} {received}", PerGradWarning, stacklevel=2)
-
->>>>>>> e794bfc0a95e384621f14075ed67f0cc137766d5
 
 def _expect_whole(**numbers: Any) -> None:
     for name, value in numbers.items():
