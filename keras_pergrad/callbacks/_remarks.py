@@ -34,7 +34,7 @@ class Remarks:
             self._once(_ALONE, record)
         if record.non_finite:
             self._once(_NON_FINITE, record, f" {record.non_finite[:5]}.")
-        if not record.known:
+        if not record.known and not record.non_finite:
             self._once(_UNKNOWN, record)
         if samples.left_out:
             self._once(_NO_ROOM, record, f" It is {samples.max_ids}.")
