@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keras_pergrad.diagnostics._pairs import Pairs
+from keras_pergrad.diagnostics._step import Seen
 from tests.measured import seen, values
 
 quick = settings(max_examples=50, deadline=None)
@@ -177,3 +179,9 @@ def test_a_nan_in_one_layer_stays_there():
     step = seen(g, columns=[2, 2], paths=["a/w", "b/w"], mean_squares=[np.nan, 1.0])
     terms = step.terms_of_groups("NoiseScale")
     assert np.isnan(terms[:, [0, 1, 3]]).all() and np.isfinite(terms[:, [2, 4]]).all()
+
+
+def test_pairs_that_nobody_knows_are_not_said_to_agree():
+    """As on replicas, of which each has but its own samples: `max(0.0, nan)` is 0 in Python."""
+    seen = Seen(4, {}, {"gram": np.full(5, np.nan)}, np.ones(1))
+    assert np.isnan(Pairs().terms(seen)).all()

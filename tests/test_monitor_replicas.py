@@ -41,7 +41,7 @@ for name in ("grad_confusion", "grad_pairwise_cosine", "grad_gsnr"):
     ("rows", "make"),
     [
         (13, "pg.PerGradSequential"),
-        (9, "keras.Sequential"),
+        pytest.param(9, "keras.Sequential", marks=pytest.mark.slow),
         pytest.param(16, "pg.PerGradSequential", marks=pytest.mark.slow),
     ],
 )

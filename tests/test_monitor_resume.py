@@ -25,7 +25,10 @@ def _batches(model, callbacks, start: int, stop: int, epoch: int = 0):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn:DeprecationWarning")
-@pytest.mark.parametrize(("k", "every"), [(1, 1), (3, 2), (7, 3), (10, 1)])
+@pytest.mark.parametrize(
+    ("k", "every"),
+    [(7, 3), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((1, 1), (3, 2), (10, 1)))],
+)
 def test_stopped_at_a_step_and_loaded(k, every, tmp_path):
     """In the middle of an epoch of 12; what was measured after the checkpoint is measured anew."""
     whole = Monitor("standard", every)

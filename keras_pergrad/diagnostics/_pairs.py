@@ -42,7 +42,7 @@ class Pairs(Diagnostic):
         if seen.size < 2:
             return np.full([3, 1], np.nan)
         least, rank, alike = seen.of_step["gram"][:3]
-        return np.array([[max(0.0, -least)], [rank], [alike]])
+        return np.array([[np.maximum(0.0, -least)], [rank], [alike]])
 
 
 class ParameterSignal(Diagnostic):
