@@ -335,6 +335,7 @@ np.savez(out, ids=scores.ids, **scores.columns)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 def test_a_killed_process_goes_on_and_gives_the_same_bits(tmp_path):
     path, script = tmp_path / "scores.npz", tmp_path / "script.py"
