@@ -310,3 +310,10 @@ def test_counted_cosines_have_the_mean_that_was_measured():
         mean = (counts * (edges[1:] + edges[:-1]) / 2).sum() / counts.sum()
         # Each cosine is within half a bin of the middle of its bin.
         assert mean == pytest.approx(record.values["grad_cosine"], abs=1 / 41)
+
+
+def test_a_notebook_shows_a_picture():
+    """By its own PNG: a bare figure is shown as text where pyplot was never loaded."""
+    values = {"grad_norm_median": 1.0, "grad_norm_p95": 2.0, "grad_norm_max": 3.0}
+    figure = pg.plots.norms([pg.Record(0, 0, 8, 0.1, values)])
+    assert figure._repr_png_().startswith(b"\x89PNG")

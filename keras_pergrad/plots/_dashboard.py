@@ -33,7 +33,7 @@ def dashboard(source: Source, x: Any = None, *, window: int | None = None) -> Fi
         window: how many records noise scales look back over.
 
     Returns:
-        A figure, not shown: `figure.savefig(path)`.
+        A figure that is not shown; `figure.savefig(path)` keeps it.
 
     Raises:
         PerGradError: nothing was measured.

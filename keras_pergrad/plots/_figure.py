@@ -30,13 +30,15 @@ def new_figure(width: float, height: float) -> Figure:
         MissingExtraError: there is no matplotlib.
     """
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
             'Pictures need matplotlib: pip install "keras_pergrad[plots]". '
             f"Received: {type(error).__name__}: {error}."
         ) from error
-    return Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
+    from keras_pergrad.plots._picture import Picture
+
+    return Picture(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
 
 
 def dress(axes: Axes, title: str, x: str, y: str, *, letters: int = 80) -> None:

@@ -27,7 +27,7 @@ def norms(source: Source, group: str = MODEL) -> Figure:
         group: `"model"`, or a layer.
 
     Returns:
-        A figure, not shown: `figure.savefig(path)`.
+        A figure that is not shown; `figure.savefig(path)` keeps it.
 
     Raises:
         PerGradError: nothing was measured, or there is no such layer.
