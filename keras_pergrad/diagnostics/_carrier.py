@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_pergrad.diagnostics._primitives import LENGTHS, OF_SAMPLES, OF_STEP
 from keras_pergrad.diagnostics._room import Room
+from keras_pergrad.diagnostics._step import MeasuredStep
 from keras_pergrad.errors import PerGradError
 
 
@@ -35,19 +35,6 @@ class Layout:
         """Primitive → numbers of a step, in their order."""
         names = [name for name in OF_STEP if name in self.wanted]
         return {name: LENGTHS.get(name, self.variables) for name in names}
-
-
-class Part(NamedTuple):
-    """What one replica measured of one step."""
-
-    step: int
-    learning_rate: float
-    known: bool
-    ids: np.ndarray
-    losses: np.ndarray
-    weights: np.ndarray
-    samples: dict[str, np.ndarray]
-    of_step: dict[str, np.ndarray]
 
 
 class Carrier:
@@ -88,7 +75,7 @@ class Carrier:
         self._samples.add(tf.concat(columns, axis=1))
         self._ids.add(ids[:, None])
 
-    def take(self) -> list[Part]:
+    def take(self) -> list[MeasuredStep]:
         """The steps since the last time.
 
         Raises:
@@ -110,10 +97,10 @@ class Carrier:
             start = stop
         return parts
 
-    def _part(self, numbers: np.ndarray, ids: np.ndarray, rows: np.ndarray) -> Part:
+    def _part(self, numbers: np.ndarray, ids: np.ndarray, rows: np.ndarray) -> MeasuredStep:
         head = int(numbers[0]), float(numbers[1]), bool(numbers[3])
         samples = _cut(rows[:, 2:], self._layout.of_samples)
-        return Part(
+        return MeasuredStep(
             *head, ids, rows[:, 0], rows[:, 1], samples, _cut(numbers[4:], self._layout.of_step)
         )
 

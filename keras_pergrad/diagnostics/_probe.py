@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_pergrad import _keras
-from keras_pergrad.diagnostics._carrier import Carrier, Layout, Part
+from keras_pergrad.diagnostics._carrier import Carrier, Layout
 from keras_pergrad.diagnostics._primitives import (
     ALIGNMENTS,
     MEAN_SQUARES,
@@ -137,13 +137,13 @@ class Probe:
 
     def take(self) -> list[MeasuredStep]:
         """What was measured since the last time, of all replicas, in the order of the steps."""
-        parts: dict[int, list[Part]] = {}
+        parts: dict[int, list[MeasuredStep]] = {}
         for carrier in self._carriers:
             for part in carrier.take():
                 parts.setdefault(part.step, []).append(part)
         return [self._joined(parts[step]) for step in sorted(parts)]
 
-    def _joined(self, parts: list[Part]) -> MeasuredStep:
+    def _joined(self, parts: list[MeasuredStep]) -> MeasuredStep:
         """The parts of one step, in units of the samples' own losses."""
         joined = _joined(parts, several=len(self._carriers) > 1)
         return joined.times(self._divided_by) if self._divided_by > 1 else joined
@@ -182,7 +182,7 @@ def _weights(run: Run) -> tf.Tensor:
     return tf.cast(tf.reshape(weight, [-1, 1]), tf.float64)
 
 
-def _joined(parts: list[Part], *, several: bool) -> MeasuredStep:
+def _joined(parts: list[MeasuredStep], *, several: bool) -> MeasuredStep:
     first = parts[0]
     of_step = dict(first.of_step)
     for name, numbers in first.of_step.items():

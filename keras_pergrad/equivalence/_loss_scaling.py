@@ -25,25 +25,30 @@ def scaling(model: keras.Model) -> str | None:
 
 def against_overflow(model: keras.Model) -> str:
     """The remedy for gradients that overflow."""
-    said = scaling(model)
-    if said is None:
-        return "Compile with a keras.optimizers.LossScaleOptimizer, or make the loss smaller."
-    if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
-        return (
-            f"{said}: it leaves such a step out and halves the scale, so let it adapt, or give it "
-            "a smaller `initial_scale`."
-        )
-    return f"{said}: make that smaller, or use a keras.optimizers.LossScaleOptimizer, which adapts."
+    return _remedy(
+        model,
+        "Compile with a keras.optimizers.LossScaleOptimizer, or make the loss smaller.",
+        "it leaves such a step out and halves the scale, so let it adapt, or give it a smaller "
+        "`initial_scale`.",
+        "smaller",
+    )
 
 
 def against_underflow(model: keras.Model) -> str:
     """The remedy for gradients that underflow."""
+    return _remedy(
+        model,
+        "Compile with a keras.optimizers.LossScaleOptimizer.",
+        "give it a larger `initial_scale`, or let it grow, by fewer `dynamic_growth_steps`.",
+        "larger",
+    )
+
+
+def _remedy(model: keras.Model, nobody: str, adapting: str, way: str) -> str:
+    """What to do where nobody scales the loss, where a scale adapts, and where it does not."""
     said = scaling(model)
     if said is None:
-        return "Compile with a keras.optimizers.LossScaleOptimizer."
+        return nobody
     if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
-        return (
-            f"{said}: give it a larger `initial_scale`, or let it grow, by fewer "
-            "`dynamic_growth_steps`."
-        )
-    return f"{said}: make that larger, or use a keras.optimizers.LossScaleOptimizer, which adapts."
+        return f"{said}: {adapting}"
+    return f"{said}: make that {way}, or use a keras.optimizers.LossScaleOptimizer, which adapts."
