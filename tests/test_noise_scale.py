@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_pergrad.diagnostics import Record, Window, diagnostics_of, noise_scale
-from keras_pergrad.diagnostics._outliers import OutlierTable, robust_z
+from keras_pergrad.diagnostics._outliers import STEADY, OutlierTable, Spread, robust_z
 from tests.measured import seen
 
 
@@ -94,18 +94,36 @@ def test_an_epochs_number_is_a_ratio_of_means_of_the_same_steps():
 
 def test_robust_z():
     norms = np.array([1.0, np.e, np.e**2, np.e**3, np.e**10])
-    z = robust_z(norms**2, np.ones(5, bool))
+    z = robust_z(norms**2, np.ones(5, bool), Spread())
     np.testing.assert_allclose(z, np.array([-2, -1, 0, 1, 8]) / 1.4826, rtol=1e-12)
 
 
 def test_a_row_stands_out_also_where_most_norms_are_equal():
     """As with a loss of constant slope: the median deviation is 0 there."""
     norms = np.array([1.0] * 7 + [100.0])
-    z = robust_z(norms**2, np.ones(8, bool))
+    z = robust_z(norms**2, np.ones(8, bool), Spread())
     assert z.argmax() == 7 and z[7] > 3 and (z[:7] == 0).all()
-    assert (robust_z(np.ones(4), np.ones(4, bool)) == 0).all()
+    assert (robust_z(np.ones(4), np.ones(4, bool), Spread()) == 0).all()
     rounded = 1 + 1e-8 * np.arange(4)
-    assert (robust_z(rounded, np.ones(4, bool)) == 0).all()
+    assert (robust_z(rounded, np.ones(4, bool), Spread()) == 0).all()
+
+
+def test_a_short_batch_borrows_the_spread_of_those_before_it():
+    """Three samples of a normal distribution have a z above 20 in one of twelve batches."""
+    rng = np.random.default_rng(0)
+
+    def normal(size):
+        return np.exp(2 * rng.normal(size=size)), np.ones(size, bool)
+
+    alone = [robust_z(*normal(3), Spread()).max() for _ in range(400)]
+    spread = Spread()
+    robust_z(*normal(STEADY), spread)
+    behind = [robust_z(*normal(3), spread).max() for _ in range(400)]
+    assert np.mean(np.array(alone) > 20) > 0.01
+    assert max(behind) < 6
+    squares = np.exp(2 * rng.normal(size=STEADY))
+    own = robust_z(squares, np.ones(STEADY, bool), Spread())
+    np.testing.assert_array_equal(own, robust_z(squares, np.ones(STEADY, bool), spread))
 
 
 def test_the_table_keeps_each_row_once_at_its_worst():

@@ -1,4 +1,4 @@
-"""How the numbers of measured steps are laid out in rows, for one replica, and read again."""
+"""How the numbers of measured steps are laid out in a room, for one replica, and read again."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from keras_pergrad.diagnostics._primitives import LENGTHS, OF_SAMPLES, OF_STEP
 from keras_pergrad.diagnostics._room import Room
 from keras_pergrad.diagnostics._step import MeasuredStep
 from keras_pergrad.errors import PerGradError
+
+_HEAD = 4  # step, learning rate, number of samples, whether contributions exist
+_OF_SAMPLE = 3  # id, loss, weight
+_SAMPLES, _STEPS = 4096, 512  # between two looks of the host, under XLA
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,21 @@ class Layout:
         names = [name for name in OF_STEP if name in self.wanted]
         return {name: LENGTHS.get(name, self.variables) for name in names}
 
+    @property
+    def step_numbers(self) -> int:
+        """How many a step has beside its samples'."""
+        return _HEAD + sum(self.of_step.values())
+
+    @property
+    def sample_numbers(self) -> int:
+        """How many a sample has."""
+        return _OF_SAMPLE + sum(self.of_samples.values())
+
 
 class Carrier:
-    """The variables of one replica.
+    """The room of one replica: a step's numbers, its samples' ids, then theirs by columns.
+
+    All in one, as bits, so that a look of the host is one reading.
 
     Args:
         layout: of what is carried.
@@ -51,9 +67,8 @@ class Carrier:
     def __init__(self, layout: Layout, *, fixed: bool):
         self._layout = layout
         self.turn = tf.Variable(0, trainable=False, dtype=tf.int64)
-        self._ids = Room(1, tf.int64, fixed=fixed)
-        self._samples = Room(2 + sum(layout.of_samples.values()), tf.float64, fixed=fixed)
-        self._steps = Room(4 + sum(layout.of_step.values()), tf.float64, fixed=fixed)
+        room = _SAMPLES * layout.sample_numbers + _STEPS * layout.step_numbers
+        self._room = Room(room if fixed else None)
 
     def add(
         self,
@@ -71,37 +86,47 @@ class Carrier:
             of_step: the others.
         """
         front = tf.stack([tf.cast(each, tf.float64) for each in (self.turn, *head)])
-        self._steps.add(tf.concat([front, *of_step.values()], axis=0)[None])
-        self._samples.add(tf.concat(columns, axis=1))
-        self._ids.add(ids[:, None])
+        step = tf.concat([front, *of_step.values()], axis=0)
+        samples = tf.reshape(tf.concat(columns, axis=1), [-1])
+        parts = [tf.bitcast(step, tf.int64), ids, tf.bitcast(samples, tf.int64)]
+        self._room.add(tf.concat(parts, axis=0))
 
     def take(self) -> list[MeasuredStep]:
         """The steps since the last time.
 
         Raises:
-            PerGradError: there was no room for all of their samples.
+            PerGradError: there was no room for all of them.
         """
-        steps, _ = self._steps.take()
-        rows, count = self._samples.take()
-        ids, _ = self._ids.take()
-        if count > len(rows):
+        numbers, count = self._room.take()
+        if count > len(numbers):
             raise PerGradError(
-                f"Under XLA there is room for {len(rows)} samples between two looks of the host. "
-                "Use a smaller `steps_per_execution` or batch, a larger `every`, or "
-                f"`jit_compile=False`. Received: {count} samples."
+                f"Under XLA there is room for {len(numbers):,} numbers between two looks of the "
+                f"host, about {_SAMPLES:,} samples. Use a smaller `steps_per_execution` or batch, "
+                f"a larger `every`, or `jit_compile=False`. Received: {count:,} numbers."
             )
         parts, start = [], 0
-        for numbers in steps:
-            stop = start + int(numbers[2])
-            parts.append(self._part(numbers, ids[start:stop, 0], rows[start:stop]))
-            start = stop
+        while start < count:
+            part = self._part(numbers[start:])
+            parts.append(part)
+            start += self._layout.step_numbers + part.size * self._layout.sample_numbers
         return parts
 
-    def _part(self, numbers: np.ndarray, ids: np.ndarray, rows: np.ndarray) -> MeasuredStep:
-        head = int(numbers[0]), float(numbers[1]), bool(numbers[3])
-        samples = _cut(rows[:, 2:], self._layout.of_samples)
+    def _part(self, numbers: np.ndarray) -> MeasuredStep:
+        """The first step of some."""
+        step = numbers[: self._layout.step_numbers].view(np.float64)
+        turn, rate, size, known = step[:_HEAD].tolist()
+        ids, samples = np.split(numbers[len(step) :], [int(size)])
+        columns = self._layout.sample_numbers - 1
+        rows = samples[: int(size) * columns].view(np.float64).reshape(-1, columns)
         return MeasuredStep(
-            *head, ids, rows[:, 0], rows[:, 1], samples, _cut(numbers[4:], self._layout.of_step)
+            int(turn),
+            rate,
+            bool(known),
+            ids,
+            rows[:, 0],
+            rows[:, 1],
+            _cut(rows[:, 2:], self._layout.of_samples),
+            _cut(step[_HEAD:], self._layout.of_step),
         )
 
 

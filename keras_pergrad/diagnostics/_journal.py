@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from keras_pergrad.diagnostics._diagnostic import Diagnostic
 from keras_pergrad.diagnostics._file import RecordFile
-from keras_pergrad.diagnostics._outliers import OutlierTable
+from keras_pergrad.diagnostics._outliers import OutlierTable, Spread
 from keras_pergrad.diagnostics._probe import Probe
 from keras_pergrad.diagnostics._record import Record
 from keras_pergrad.diagnostics._sample_sums import SampleSums
@@ -66,6 +66,7 @@ class Journal:
         for record in self._file.before(step):
             self.records.append(record)
             self.table.put(record.rows)
+            self.table.spread = Spread(*record.spread)
             if record.epoch == self._epoch:
                 self._window.add(record)
 

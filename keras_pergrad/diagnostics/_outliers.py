@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,6 +14,7 @@ from keras_pergrad.diagnostics._step import CANCELLED, Groups, MeasuredStep
 _MAD = 1.4826  # makes the median absolute deviation that of a normal distribution
 _MEAN_DEVIATION = 1.2533  # and this the mean one
 _ROUNDING = 1e-6  # of a norm in float32: what is nearer is as large
+STEADY = 64  # samples by which a spread is told; a smaller step borrows from those before it
 
 
 class OutlierTable:
@@ -20,10 +22,13 @@ class OutlierTable:
 
     Args:
         top_k: how many.
+
+    Attributes:
+        spread: of norms in the steps so far.
     """
 
     def __init__(self, top_k: int):
-        self.top_k = top_k
+        self.top_k, self.spread = top_k, Spread()
         self._rows: dict[int, OutlierRow] = {}
 
     @property
@@ -41,13 +46,25 @@ class OutlierTable:
             self._rows[row.id] = row
             self._drop()
 
+    def candidates(self, samples: list[int], z: list[float]) -> list[int]:
+        """Which of some rows, by their ids and how bad they are, may come to a place."""
+        least = self._least()
+        pairs = enumerate(zip(samples, z, strict=True))
+        return [k for k, (sample, how) in pairs if how > least or sample in self._rows]
+
+    def _least(self) -> float:
+        """What a new row has to be worse than."""
+        if len(self._rows) < self.top_k:
+            return -math.inf
+        return min(row.z for row in self._rows.values())
+
     def _taken(self, row: OutlierRow) -> OutlierRow | None:
         known = self._rows.get(row.id)
         if known is not None:
             worst = row if row.z > known.z else known
             self._rows[row.id] = dataclasses.replace(worst, seen=known.seen + 1)
             return self._rows[row.id]
-        if len(self._rows) >= self.top_k and row.z <= min(r.z for r in self._rows.values()):
+        if row.z <= self._least():
             return None
         self._rows[row.id] = row
         self._drop()
@@ -58,15 +75,43 @@ class OutlierTable:
             del self._rows[min(self._rows.values(), key=lambda row: row.z).id]
 
 
-def standing_out(step: MeasuredStep, groups: Groups, epoch: int, top_k: int) -> list[OutlierRow]:
-    """The `top_k` rows of a step with the largest gradients, the largest first."""
+@dataclasses.dataclass
+class Spread:
+    """How far `log ‖g_i‖` is from its median in the steps so far.
+
+    That of three samples is a matter of luck, and would put rows of the last, short batch of each
+    epoch on top. So a step of fewer than 64 samples is put together with those before it.
+
+    Attributes:
+        samples: how many it is made of, 64 at most.
+        size: the root of the mean square, weighted by samples.
+    """
+
+    samples: int = 0
+    size: float = 0.0
+
+    def with_step(self, samples: int, size: float) -> float:
+        """Takes in a step; answers the spread that its rows are measured by."""
+        borrowed = min(self.samples, max(STEADY - samples, 0))
+        squares = samples * size**2 + borrowed * self.size**2
+        self.size = math.sqrt(squares / (samples + borrowed))
+        self.samples = min(samples + borrowed, STEADY)
+        return self.size
+
+
+def standing_out(
+    step: MeasuredStep, groups: Groups, epoch: int, table: OutlierTable
+) -> list[OutlierRow]:
+    """The rows of a step that have a place in the table, the largest gradients first."""
     squares = step.samples["squared_norms"]
     whole = squares.sum(axis=1)
     usable = step.finite & (whole > 0)
     if usable.sum() < 2:
         return []
-    z = robust_z(whole, usable)
-    order = np.argsort(-np.where(usable, whole, -1.0), kind="stable")[: min(top_k, usable.sum())]
+    z = robust_z(whole, usable, table.spread)
+    largest = np.argsort(-np.where(usable, whole, -1.0), kind="stable")
+    largest = largest[: min(table.top_k, usable.sum())]
+    order = largest[table.candidates(step.ids[largest].tolist(), z[largest].tolist())]
     places = groups.places("layer")
     of_layers = squares[order] @ groups.matrix[:, places]
     layers = [groups.names[places[k]] for k in of_layers.argmax(axis=1)]
@@ -86,7 +131,7 @@ def standing_out(step: MeasuredStep, groups: Groups, epoch: int, top_k: int) -> 
     ]
 
 
-def robust_z(squares: np.ndarray, usable: np.ndarray) -> np.ndarray:
+def robust_z(squares: np.ndarray, usable: np.ndarray, spread: Spread) -> np.ndarray:
     """The robust z of `log ‖g_i‖` of `squares [B] = ‖g_i‖²`; 0 where all are as large.
 
     Where half of them are as large, by the mean deviation in place of the median's (Iglewicz and
@@ -95,10 +140,11 @@ def robust_z(squares: np.ndarray, usable: np.ndarray) -> np.ndarray:
     logs = np.log(np.where(usable, squares, 1.0)) / 2
     apart = logs - np.median(logs[usable])
     sizes = np.abs(apart[usable])
-    spread = _MAD * np.median(sizes)
-    if spread < _ROUNDING:
-        spread = _MEAN_DEVIATION * sizes.mean()
-    return apart / spread if spread >= _ROUNDING else np.zeros_like(apart)
+    own = _MAD * np.median(sizes)
+    if own < _ROUNDING:
+        own = _MEAN_DEVIATION * sizes.mean()
+    size = spread.with_step(len(sizes), float(own))
+    return apart / size if size >= _ROUNDING else np.zeros_like(apart)
 
 
 def contributions(step: MeasuredStep) -> np.ndarray:

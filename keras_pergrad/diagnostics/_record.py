@@ -17,7 +17,8 @@ class OutlierRow:
         id: the row's, or its fingerprint.
         epoch, step: when.
         norm: `‖g_i‖`.
-        z: how far `log ‖g_i‖` is above the median of its step, in units of 1.4826 MAD.
+        z: how far `log ‖g_i‖` is above the median of its step, in units of 1.4826 MAD; of that of
+            64 samples, the step's own and those before it, where a step has fewer.
         loss: of the sample; NaN where it was not computed.
         layer: the layer with the largest part of the gradient.
         contribution: `p_i/(B n2)`, the part of the update that it supplied; NaN at level `"norms"`.
@@ -53,6 +54,7 @@ class Record:
         rows: those that have come into the outlier table.
         known: whether the samples' contributions exist.
         histograms: `"log_norm"`, `"grad_cosine"` → how many samples are in each bin of `EDGES`.
+        spread: of `log ‖g_i‖`, by which `z` was made: how many samples it is of, and its size.
     """
 
     step: int
@@ -68,6 +70,7 @@ class Record:
     rows: list[OutlierRow] = field(default_factory=list)
     known: bool = True
     histograms: dict[str, list[int]] = field(default_factory=dict)
+    spread: list[float] = field(default_factory=list)
 
     def to_json(self) -> str:
         """One line; NaN is null and infinity a string, as JSON has neither."""

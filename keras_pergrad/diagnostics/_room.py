@@ -1,52 +1,46 @@
-"""Variables of no model that carry what was measured to the host."""
+"""A variable of no model that carries what was measured to the host."""
 
 from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
 
-CAPACITY = 4096  # samples between two looks of the host, under XLA, which wants fixed shapes
-
 
 class Room:
-    """A table that grows by the rows of each measured step, until the host takes it.
+    """Whole numbers of 64 bits that each measured step adds to, until the host takes them.
 
     Args:
-        columns: how many numbers a row has.
-        dtype: of the numbers.
-        fixed: whether its shape must not change, as under XLA; then it has `capacity` rows.
-        capacity: how many rows it has room for, if `fixed`.
+        capacity: how many there is room for, as under XLA, which wants a fixed shape; None for any
+            number.
     """
 
-    def __init__(self, columns: int, dtype: tf.DType, *, fixed: bool, capacity: int = CAPACITY):
-        rows = capacity if fixed else 0
-        shape = [rows if fixed else None, columns]
-        self._empty = tf.zeros([rows, columns], dtype)
-        self._rows = tf.Variable(self._empty, trainable=False, shape=shape)
-        self._count = tf.Variable(0, trainable=False, dtype=tf.int32)
-        self._fixed, self.capacity = fixed, capacity
+    def __init__(self, capacity: int | None):
+        self.capacity = capacity
+        self._empty = tf.zeros([capacity or 0], tf.int64)
+        self._numbers = tf.Variable(self._empty, trainable=False, shape=[capacity])
+        self._count = None if capacity is None else tf.Variable(0, trainable=False)
 
-    def add(self, rows: tf.Tensor) -> None:
-        """Adds `rows [n, columns]`. What there is no room for is counted, and lost."""
-        size = tf.shape(rows)[0]
-        if self._fixed:
-            places = self._count + tf.range(size)
-            places = tf.where(places < self.capacity, places, -1)
-            kept = tf.tensor_scatter_nd_update(
-                tf.pad(self._rows, [[1, 0], [0, 0]]), places[:, None] + 1, rows
-            )
-            self._rows.assign(kept[1:])
-        else:
-            self._rows.assign(tf.concat([self._rows, rows], axis=0))
+    def add(self, numbers: tf.Tensor) -> None:
+        """Adds `numbers [n]`. What there is no room for is counted, and lost."""
+        if self._count is None:
+            self._numbers.assign(tf.concat([self._numbers, numbers], axis=0))
+            return
+        size = tf.shape(numbers)[0]
+        places = self._count + tf.range(size)
+        places = tf.where(places < self.capacity, places, -1)
+        padded = tf.pad(self._numbers, [[1, 0]])
+        self._numbers.assign(tf.tensor_scatter_nd_update(padded, places[:, None] + 1, numbers)[1:])
         self._count.assign_add(size)
 
     def take(self) -> tuple[np.ndarray, int]:
-        """The rows since the last time, and how many there were; there may have been no room."""
+        """The numbers since the last time, and how many there were; there may have been no room."""
+        if self._count is None:
+            found = self._numbers.numpy()
+            if len(found):
+                self._numbers.assign(self._empty)
+            return found, len(found)
         count = int(self._count)
         if not count:
-            return self._empty.numpy()[:0], 0
-        found = self._rows.numpy()[:count]
+            return np.zeros(0, np.int64), 0
         self._count.assign(0)
-        if not self._fixed:
-            self._rows.assign(self._empty)
-        return found, count
+        return self._numbers.numpy()[:count], count

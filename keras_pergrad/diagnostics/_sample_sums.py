@@ -34,7 +34,7 @@ class SampleSums:
     def add(self, step: MeasuredStep) -> None:
         """Takes in a step; samples without a finite gradient are left out."""
         finite = step.finite
-        slots = np.array([self._slot(each) for each in step.ids[finite].tolist()], int)
+        slots = np.array(self._slots_of(step.ids[finite].tolist()), int)
         self._grow()
         known = slots >= 0
         self.left_out += int((~known).sum())
@@ -57,11 +57,14 @@ class SampleSums:
             columns["alignment"] = np.where(unknown, np.nan, sums[:, _ALIGNMENT])
         return Scores(np.fromiter(self._slots, np.int64, len(self._slots)), columns)
 
-    def _slot(self, sample: int) -> int:
-        slot = self._slots.get(sample, -1)
-        if slot < 0 and len(self._slots) < self.max_ids:
-            slot = self._slots[sample] = len(self._slots)
-        return slot
+    def _slots_of(self, samples: list[int]) -> list[int]:
+        """Where the sums of some rows are, new ones taken in; -1 where there is no room."""
+        for sample in samples:
+            if sample not in self._slots:
+                if len(self._slots) >= self.max_ids:
+                    break
+                self._slots[sample] = len(self._slots)
+        return [self._slots.get(sample, -1) for sample in samples]
 
     def _grow(self) -> None:
         """Room for all slots, doubled so that a growing table is copied few times."""

@@ -45,7 +45,7 @@ class Summary:
             name: column for each in self.diagnostics for name, column in self._named(each, terms)
         }
         whole = step.samples["squared_norms"].sum(axis=1)
-        rows = standing_out(step, self.groups, epoch, table.top_k)
+        rows = standing_out(step, self.groups, epoch, table)
         noise = terms.get(_NOISE)
         return Record(
             step.step,
@@ -69,6 +69,7 @@ class Summary:
             table.add(rows),
             step.known,
             histograms(seen),
+            [table.spread.samples, table.spread.size],
         )
 
     def values(self, terms: dict[str, np.ndarray]) -> dict[str, float]:

@@ -42,8 +42,9 @@ class Slot:
     def take_refusal(self) -> tuple[int, np.ndarray]:
         """The number of the refusal since the last look, 0 for none, and its numbers."""
         number = int(self._refusal.numpy())
-        if number:
-            self._refusal.assign(0)
+        if not number:
+            return 0, np.zeros(0, np.int32)
+        self._refusal.assign(0)
         return number, self._numbers.numpy()
 
     def is_worse(self, badness: tf.Tensor) -> tf.Tensor:

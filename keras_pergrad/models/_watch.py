@@ -95,10 +95,10 @@ class Watch:
 
     def look(self, model: keras.Model) -> EquivalenceReport | None:
         """The report of the worst step since the last look, of any replica. Runs on the host."""
+        if self.subject is None:  # nothing was ever checked
+            return None
         found = [slot.take() for slot in self._slots]
         kept = {replica: again.stash.take() for replica, again in self._agains.items()}
-        if self.subject is None:
-            return None
         reports = [
             (replica, self._placed(replica, judge(*each, self.subject)))
             for replica, each in enumerate(found)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_pergrad.errors import DataError
 
+_HALF = np.uint64(32)  # bits of a word
 # The odd constants of SplitMix64 (Steele, Lea, Flood 2014), by which words are told apart.
 _GOLDEN, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
@@ -79,20 +80,35 @@ def _as_fit_gives(leaf: Any, rows: slice) -> Any:
 
 
 def _words(leaf: tf.Tensor) -> tf.Tensor:
-    """A row's bits as whole numbers, `[B, k]`, int64."""
+    """A row's bits as whole numbers `[B, k]`, int64, of which the low half tells rows apart."""
     if leaf.dtype == tf.string:
         leaf = tf.strings.to_hash_bucket_fast(leaf, 2**62)
-    # Words of 32 bits: of a double, only the first bits may ever differ, and those would be lost.
-    if leaf.dtype.is_floating or leaf.dtype.size == 8:
-        whole = {1: tf.int8, 2: tf.int16, 4: tf.int32, 8: tf.int32}[leaf.dtype.size]
-        leaf = tf.bitcast(leaf, whole)
+    if leaf.dtype == tf.bool:
+        leaf = tf.cast(leaf, tf.uint8)
     count = leaf.shape[1:].num_elements()
     if count is None:
         raise DataError(
             "A fingerprint needs rows of a known shape. Give rows ids with `pg.with_ids`, or pad "
             f"them. Received: rows of shape {leaf.shape[1:]}."
         )
-    return tf.reshape(tf.cast(leaf, tf.int64), [-1, count])
+    # A product with an odd number differs only from the lowest bit that does, and of a double that
+    # is often one of the first. So words are mixed, one to one, before they are added up.
+    whole = _whole_words(tf.reshape(leaf, [-1, count])) * tf.constant(_GOLDEN, tf.uint64)
+    mixed = tf.bitwise.bitwise_xor(whole, tf.bitwise.right_shift(whole, _HALF))
+    return tf.bitcast(mixed, tf.int64)
+
+
+def _whole_words(rows: tf.Tensor) -> tf.Tensor:
+    """Rows `[B, n]` of any dtype as `[B, ⌈bytes/8⌉]`, uint64, the last filled up with zeros."""
+    if rows.dtype.is_complex:
+        rows = tf.stack([tf.math.real(rows), tf.math.imag(rows)], axis=-1)
+        rows = tf.reshape(rows, [-1, rows.shape[1] * 2])
+    each = 8 // rows.dtype.size
+    count = -(-rows.shape[1] // each)
+    rows = tf.pad(rows, [[0, 0], [0, count * each - rows.shape[1]]])
+    if each > 1:
+        rows = tf.reshape(rows, [-1, count, each])
+    return tf.bitcast(rows, tf.uint64)
 
 
 def _odd(start: int, count: int) -> np.ndarray:
