@@ -52,6 +52,7 @@ def report_on(name):
         "batch normalization and centring",
         "mask and a vector given to add_loss",
         "batch normalization and Dice",
+        "Dice and Tversky, each of an output",
     ],
 )
 def test_the_parts_of_several_causes_add_up(name):

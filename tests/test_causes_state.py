@@ -127,3 +127,12 @@ def test_the_states_of_a_recurrent_layer_are_noted_once():
     found = pg.explain(model, floats(4, 3, 5, seed=1), floats(4, 2, seed=2))
     notes = [note.where for note in found.report.notes if note.kind == "state"]
     assert notes == ["mem/rnn/rnn_state"]
+
+
+def test_an_array_that_is_written_in_place_is_put_back():
+    each = BROKEN["counts in an array"]
+    model = each.build()
+    counting = model.get_layer("counting").how
+    before = counting.array.copy()
+    assert pg.check_equivalence(model, *each.batch(), engine=each.engine).causes
+    np.testing.assert_array_equal(counting.array, before)

@@ -33,7 +33,7 @@ from keras_pergrad.equivalence.causes import (
     with_causes,
 )
 from keras_pergrad.errors import DataError, EquivalenceError, PerGradError, SeparationError
-from keras_pergrad.runs import Batch, Run, build_if_unbuilt
+from keras_pergrad.runs import Batch, Run, arrays_kept, build_if_unbuilt
 
 NO_BATCH = (
     "Causes are looked for in a batch, and none is kept of ragged or sparse rows, or under XLA of "
@@ -85,7 +85,12 @@ def check_equivalence(
     if batch.size == 0:
         raise DataError("An empty batch has no gradient to compare. Received: a batch of size 0.")
     request = Request(model, batch, get_engine(engine), rtol, memory_budget, next(_turns))
-    with _told_where_the_loss_goes(model):
+    with arrays_kept(model):
+        return _checked(request)
+
+
+def _checked(request: Request) -> EquivalenceReport:
+    with _told_where_the_loss_goes(request.model):
         first, run, batch_gradient = checked(request, double=False)
     report = _decided(first, request)
     if not report.equivalent and not report.non_finite:

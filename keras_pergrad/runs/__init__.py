@@ -2,6 +2,7 @@
 
 from keras_pergrad.runs._alone import Weights, ties_in_loss, weights_in_loss
 from keras_pergrad.runs._apart import Apart, terms_alone, terms_apart
+from keras_pergrad.runs._attributes import arrays_kept
 from keras_pergrad.runs._batch import Batch
 from keras_pergrad.runs._calls import Call
 from keras_pergrad.runs._dtypes import coarsest, dtypes_of
@@ -36,6 +37,7 @@ __all__ = [
     "Run",
     "Traced",
     "Weights",
+    "arrays_kept",
     "bears_samples",
     "build_if_unbuilt",
     "coarsest",

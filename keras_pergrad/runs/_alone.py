@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
@@ -31,9 +32,9 @@ class Weights(NamedTuple):
     residuals: tf.Tensor
 
 
-def weights_in_loss(run: Run) -> list[Weights]:
-    """The weights of the samples, by outputs. Eagerly; at the run's own predictions."""
-    batch, alone = _derivatives(run)
+def weights_in_loss(run: Run, samples: Sequence[int] | None = None) -> list[Weights]:
+    """The weights of samples, by default of all, by outputs. Eagerly; at the run's predictions."""
+    batch, alone = _derivatives(run, range(int(run.size)) if samples is None else samples)
     size = int(run.size)
     return [
         _weights(tf.cast(in_batch, tf.float64) * size, tf.cast(by_itself, tf.float64))
@@ -91,18 +92,19 @@ def _weights(batch: tf.Tensor, alone: tf.Tensor) -> Weights:
     return Weights(weights, tf.math.divide_no_nan(left, scale))
 
 
-def _derivatives(run: Run) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Of the batch's loss in the predictions, and of each sample's own in its predictions."""
+def _derivatives(run: Run, samples: Sequence[int]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Of the batch's loss in some predictions, and of each of their own losses in them."""
     told, before = _parts.replay(run), tensors_held(run.model)
     with attributes_kept(run.model), _parts.sandbox(run), told.of(None):
         y_pred, terms = _parts.forward(run, run.batch, unroll=False)
         batch = _derivative(run, run.batch, y_pred, [tf.zeros_like(term) for term in terms], False)
         rows = []
-        for k in range(int(run.size)):
+        for k in samples:
             with row_cut(run, k, y_pred, told, before) as row:
                 none = [tf.zeros_like(row.of(t) if t.shape.rank else t) for t in terms]
                 rows.append(_derivative(run, row.batch, row.y_pred, none, True))
-    return batch, [tf.concat(each, axis=0) for each in zip(*rows, strict=True)]
+    part = [tf.gather(each, list(samples)) for each in batch]
+    return part, [tf.concat(each, axis=0) for each in zip(*rows, strict=True)]
 
 
 def _derivative(

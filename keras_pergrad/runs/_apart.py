@@ -17,6 +17,7 @@ from keras_pergrad import _keras
 from keras_pergrad.runs import _parts
 from keras_pergrad.runs._attributes import attributes_kept, tensors_held
 from keras_pergrad.runs._cut import row_cut
+from keras_pergrad.runs._losses_apart import called_one_by_one
 from keras_pergrad.runs._own import mean_of_own_losses
 from keras_pergrad.runs._replay import Replay
 from keras_pergrad.runs._sample_by_sample import layers_apart
@@ -35,12 +36,14 @@ class Apart:
         factors: by the number of what was given to `add_loss`, what it is multiplied by.
         reductions: by number, which of the losses that Keras reduces are the mean of the samples'
             own, each with its own denominator.
+        losses: each the mean of what it is for the samples alone.
         loss: whether the whole loss is the mean of the samples' own losses, each computed alone.
     """
 
     layers: tuple[keras.Layer, ...] = ()
     factors: tuple[tuple[int, float], ...] = ()
     reductions: frozenset[int] = frozenset()
+    losses: tuple[keras.Loss, ...] = ()
     loss: bool = False
 
 
@@ -58,7 +61,8 @@ def gradient_apart(run: Run, apart: Apart) -> LossAndGradients:
             terms = _weighted(run, terms, apart)
             if apart.loss:
                 return _losses_apart(run, told, y_pred, terms, before)
-            with mean_of_own_losses(apart.reductions, run.size):
+            one_by_one = called_one_by_one(apart.losses, told, int(run.size))
+            with mean_of_own_losses(apart.reductions, run.size), one_by_one:
                 return _parts.loss(run, run.batch, y_pred, terms)
 
     return _parts.gradients(run, loss_of, _parts.scale_of_the_batch(run))

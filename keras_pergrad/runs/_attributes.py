@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_pergrad import _keras
-from keras_pergrad.runs._containers import containers_in, refill, replace_inside
+from keras_pergrad.runs._containers import attributes_of, containers_in, refill, replace_inside
+
+ARRAY_BYTES = 2**24  # of an array that is copied
 
 
 @contextlib.contextmanager
@@ -35,6 +38,30 @@ def attributes_kept(model: keras.Model) -> Iterator[None]:
             _restore(layer.__dict__, attributes)
         for container, before in contents:
             refill(container, before)
+
+
+@contextlib.contextmanager
+def arrays_kept(model: keras.Model) -> Iterator[None]:
+    """Puts back what is written into NumPy arrays that layers hold, of at most 16 MiB each.
+
+    Not part of `attributes_kept`: between the runs of one check they are what training makes of
+    them, so that a layer which counts in one is found.
+    """
+    kept = [(array, array.copy()) for array in _arrays(model)]
+    try:
+        yield
+    finally:
+        for array, before in kept:
+            if array.tobytes() != before.tobytes():
+                array[...] = before
+
+
+def _arrays(model: keras.Model) -> Iterator[np.ndarray]:
+    for held in _held(model):
+        for value in [held, *attributes_of(held)]:
+            numbers = isinstance(value, np.ndarray) and not value.dtype.hasobject
+            if numbers and value.flags.writeable and value.nbytes <= ARRAY_BYTES:
+                yield value
 
 
 def _restore(attributes: dict[str, Any], before: dict[str, Any]) -> None:
@@ -84,12 +111,17 @@ def tensors_held(model: keras.Model) -> list[tf.Tensor]:
 def raw_variables(model: keras.Model) -> list[tf.Variable]:
     """The `tf.Variable`s that layers hold past Keras, those of `tf.random.Generator`s included."""
     found: dict[int, tf.Variable] = {}
+    for value in _held(model):
+        value = value.state if isinstance(value, tf.random.Generator) else value
+        if isinstance(value, tf.Variable):
+            found[id(value)] = value
+    return list(found.values())
+
+
+def _held(model: keras.Model) -> Iterator[Any]:
+    """What layers hold in attributes, and in containers among them."""
     for layer in _keras.layers_of(model):
         attributes = list(layer.__dict__.values())
+        yield from attributes
         for container in list(containers_in(attributes)):
-            attributes += container.values() if isinstance(container, dict) else container
-        for value in attributes:
-            value = value.state if isinstance(value, tf.random.Generator) else value
-            if isinstance(value, tf.Variable):
-                found[id(value)] = value
-    return list(found.values())
+            yield from list(container.values() if isinstance(container, dict) else container)

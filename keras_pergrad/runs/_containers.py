@@ -12,12 +12,15 @@ import tensorflow as tf
 
 _DEPTH = 4
 _LIBRARIES = ("keras", "tensorflow", "numpy", "builtins", "functools", "weakref", "threading")
+_LEAVES = frozenset([str, int, float, bool, bytes, type(None)])  # most of what layers hold
 _plain: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()  # asked very often
 
 
 def containers_in(values: Iterable[Any], depth: int = _DEPTH) -> Iterator[Any]:
     """The lists, dicts and sets among values, and those inside them."""
     for value in values:
+        if type(value) in _LEAVES:
+            continue
         if _is_plain_object(value):
             value = value.__dict__
         if isinstance(value, (list, dict, set, collections.deque)):
@@ -25,6 +28,11 @@ def containers_in(values: Iterable[Any], depth: int = _DEPTH) -> Iterator[Any]:
         if isinstance(value, (list, dict, set, tuple, collections.deque)) and depth:
             inner = value.values() if isinstance(value, dict) else value
             yield from containers_in(list(inner), depth - 1)
+
+
+def attributes_of(value: Any) -> list[Any]:
+    """What a user's object holds, one that can be called as well; nothing of another."""
+    return list(getattr(value, "__dict__", {}).values()) if _is_of_user(type(value)) else []
 
 
 def replace_inside(
@@ -39,7 +47,7 @@ def replace_inside(
 
 def _replaced(value: Any, replace: Callable[[Any], Any], depth: int) -> Any:
     """`replace(value)`; containers keep their identity, but for tuples, which are made anew."""
-    if not depth:
+    if not depth or type(value) in _LEAVES:
         return value
     if _is_plain_object(value):
         replace_inside(value.__dict__, replace, depth - 1)
@@ -92,8 +100,9 @@ def _is_plain_object(value: Any) -> bool:
 
 
 def _is_plain(kind: type) -> bool:
-    return (
-        kind.__module__.partition(".")[0] not in _LIBRARIES
-        and not any("__call__" in vars(base) for base in kind.__mro__)
-        and not issubclass(kind, (keras.Layer, keras.Variable, keras.Metric, tf.Module))
-    )
+    return _is_of_user(kind) and not any("__call__" in vars(base) for base in kind.__mro__)
+
+
+def _is_of_user(kind: type) -> bool:
+    tracked = (keras.Layer, keras.Variable, keras.Metric, tf.Module)
+    return kind.__module__.partition(".")[0] not in _LIBRARIES and not issubclass(kind, tracked)

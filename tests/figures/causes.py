@@ -23,6 +23,7 @@ CLEAN_LAYERS = (
     "batch_normalization_frozen",
     "spectral_normalization",
 )
+OTHER_LAYERS = 18  # of all that are no such, evenly
 
 
 def causes_named(smoke: bool) -> Figure:
@@ -48,10 +49,12 @@ def causes_named(smoke: bool) -> Figure:
 
 
 def clean_problems() -> list[Problem]:
-    """Models in which nothing is wrong: losses, weights, noise, and a few layers that look it."""
+    """As many models in which nothing is wrong: losses, weights, noise, and layers."""
     without = ("not_equivalent", "couples", "needs_batch", "no_decomposition", "loop_only")
-    kinds = [*by_tag("kind", without=without), *by_tag("loss", without=without)]
-    return [*map(by_name, CLEAN_LAYERS), *kinds[::2], *CLEAN]
+    found = [by_name(name) for name in CLEAN_LAYERS]
+    found += [*by_tag("kind", without=without), *by_tag("loss", without=without), *CLEAN]
+    others = [p for p in by_tag("layer", without=without) if p not in found]
+    return [*found, *others[:: len(others) // OTHER_LAYERS]]
 
 
 def wrongly_named(broken: Broken, table: Counter) -> str:

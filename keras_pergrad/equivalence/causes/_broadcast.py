@@ -40,27 +40,22 @@ def broadcast_in_model(case: Case) -> Iterator[Cause]:
 
 
 def broadcast(case: Case) -> Iterator[Cause]:
-    """One cause for every loss in which two tensors of one number a sample are stretched.
-
-    They are undone together: only the first of several has a part.
-    """
-    tied = [output.where for output in case.outputs if output.kind != "plain"]
+    """One cause for every loss in which two tensors of one number a sample are stretched."""
+    tied = {output.where: output for output in case.outputs if output.kind != "plain"}
     if not tied:
         return
     try:
         trace = case.trace
     except ValueError as error:
-        yield from _only_this_size(case, tied[0], error)
+        yield from _only_this_size(case, next(iter(tied)), error)
         return
     places: dict[str, list[tf.Operation]] = {}
     for operation in _stretched(trace.traced.operations[trace.traced.forward :], trace):
-        places.setdefault(_loss_of(operation, tied), []).append(operation)
-    first = next(iter(places), None)
+        places.setdefault(_loss_of(operation, list(tied)), []).append(operation)
     for where, stretched in places.items():
-        explains = case.difference.undo(loss=True) if where == first else None
+        explains = case.undo_loss(tied[where])
         case.blamed.add(where)
         because, remedy = _words(stretched, trace)
-        because += "" if where == first else f" It is undone together with that in {first!r}."
         yield Cause(KIND, where, because, f"{remedy}{_BY_RESHAPE}", explains)
 
 

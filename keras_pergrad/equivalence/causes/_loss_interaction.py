@@ -19,7 +19,7 @@ def loss_interaction(case: Case) -> Iterator[Cause]:
     """One cause for every loss that ties samples to each other, in predictions or in `add_loss`."""
     for output in case.outputs:
         if case.tied[output.number] and output.where not in case.blamed:
-            explains = case.difference.undo(loss=True)
+            explains = case.undo_loss(output)
             yield Cause(KIND, output.where, _BECAUSE, _remedy(case, output), explains)
     for term in case.terms:
         if term.kind == "other":

@@ -9,7 +9,6 @@ from keras_pergrad.equivalence.causes._separating import separating
 from keras_pergrad.equivalence.causes.instruments import Case, Output
 
 KIND = "loss_normalization"
-NEGLIGIBLE = 0.02
 EVEN = "Compute one number a sample, of all its parts, and take the mean of those."
 _BY_PLACE = (
     "The loss function gives a sample another number in a batch than alone, although Keras takes "
@@ -32,8 +31,8 @@ def loss_normalization(case: Case) -> Iterator[Cause]:
         if weighted or (output.kind == "scaled" and output.by_keras):
             explains = _undone(case, output)
             if _is_in_function(case, output, explains):
-                explains = case.difference.undo(loss=True)
-                if explains is None or abs(explains) > NEGLIGIBLE:
+                explains = case.undo_loss(output)
+                if explains is None or case.difference.changed:
                     yield Cause(KIND, output.where, _BY_PLACE, EVEN, explains)
                 continue
             because, remedy = _words(output, case)
@@ -45,14 +44,17 @@ def loss_normalization(case: Case) -> Iterator[Cause]:
 
 def _undone(case: Case, output: Output) -> float | None:
     if not output.by_keras:
-        return case.difference.undo(loss=True)
+        return case.undo_loss(output)
     return case.difference.undo(reductions=frozenset([output.number]))
 
 
 def _is_in_function(case: Case, output: Output, explains: float | None) -> bool:
-    """Whether the reduction, undone, changes nothing."""
-    idle = explains is not None and abs(explains) < NEGLIGIBLE
-    return output.by_keras and idle and case.difference.remainder > NEGLIGIBLE
+    """Whether the reduction is the plain mean of numbers or, undone, changes nothing."""
+    if not output.by_keras or output.reduced is None:
+        return False
+    if output.reduced.kind == "sum_over_batch_size" and not output.reduced.masked:
+        return True
+    return explains is not None and not case.difference.changed
 
 
 def _words(output: Output, case: Case) -> tuple[str, str]:

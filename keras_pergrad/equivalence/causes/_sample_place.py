@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence.causes._sample_interaction import KIND
-from keras_pergrad.equivalence.causes.instruments import Case, Placing, minus, norm, place_of
+from keras_pergrad.equivalence.causes.instruments import Case, Placing, place_of
 
 _LOOKS = {
     True: "the sample's place in the batch",
@@ -29,10 +29,8 @@ def sample_place(case: Case) -> Iterator[Cause]:
     if not case.difference.exists:
         return
     for placing in case.placing:
-        before = case.difference.reached
         explains = case.difference.undo(layers=(placing.layer,))
-        change = norm(minus(case.difference.reached, before))
-        if explains is None or change > 10 * case.rtol * norm(before):
+        if explains is None or case.difference.changed:
             because, remedy = _behaviour(placing), f"{_REMEDY[placing.by_place]}."
             yield Cause(KIND, place_of(placing.layer), because, remedy, explains)
 

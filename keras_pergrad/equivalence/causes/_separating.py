@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_pergrad.equivalence.causes.instruments import Case, Output, find_outputs
 from keras_pergrad.runs import leaves
 
+FEW = 4  # samples that a loss is tried on, which was found not to be such a mean on all
 _MEAN = {"reduction": "sum_over_batch_size"}
 
 
@@ -21,10 +22,11 @@ def separating(case: Case, output: Output) -> str | None:
     loss = output.loss
     if loss is None:
         return None
+    few = range(min(case.size, FEW))
     for change in _changes(case, output, loss):
         try:
             with _configured(loss, change):
-                kind = find_outputs(case.run, case.rtol)[output.number].kind
+                kind = find_outputs(case.run, case.rtol, few)[output.number].kind
         except (ValueError, TypeError, KeyError, IndexError, tf.errors.OpError):
             continue  # a loss with a constructor of its own, or an axis that it cannot have
         if kind == "plain":

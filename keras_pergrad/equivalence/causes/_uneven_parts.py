@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keras_pergrad.equivalence._cause import Cause
-from keras_pergrad.equivalence.causes._loss_normalization import EVEN, KIND, NEGLIGIBLE
+from keras_pergrad.equivalence.causes._loss_normalization import EVEN, KIND
 from keras_pergrad.equivalence.causes._sample_interaction import KIND as INTERACTION
 from keras_pergrad.equivalence.causes.instruments import Case
 
@@ -22,10 +22,10 @@ def uneven_parts(case: Case) -> Iterator[Cause]:
 
     Its parts count each in its way, as a sum over the batch beside a mean: no one weight a sample.
     """
-    if not case.difference.exists or case.difference.remainder <= NEGLIGIBLE:
+    if not case.difference.is_left:
         return
     explains = case.difference.undo(loss=True)
-    if explains is None or case.difference.remainder > NEGLIGIBLE:
+    if explains is None or case.difference.is_left:
         return
     if any(case.tied):
         yield Cause(INTERACTION, "compute_loss", _TIED, _READ_SHARES, explains)

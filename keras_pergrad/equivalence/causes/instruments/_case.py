@@ -161,6 +161,12 @@ class Case:
         """What the loss does with each output."""
         return find_outputs(self.run, self.rtol)
 
+    def undo_loss(self, output: Output) -> float | None:
+        """Which part of the difference goes with the loss of an output, alone where that can be."""
+        if output.loss is None or len(self.outputs) == 1:
+            return self.difference.undo(loss=True)
+        return self.difference.undo(losses=(output.loss,))
+
     @cached_property
     def tied(self) -> list[bool]:
         """By outputs, whether the loss ties the samples, rather than weighs them."""

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_pergrad.equivalence._once import Request
 from keras_pergrad.runs import Call
 
-PRIMES = (13, 11, 7, 5, 3)
+PRIMES = (7, 11, 13, 5, 3)  # each costs a run of every sample
 MORE = (64, 1024)  # where fewer do not show the difference
 
 

@@ -21,6 +21,8 @@ from keras_pergrad.equivalence.causes.instruments._terms import Term
 from keras_pergrad.errors import PerGradError
 from keras_pergrad.runs import Apart, Run
 
+NEGLIGIBLE = 0.02  # of a difference
+
 
 @dataclass
 class Difference:
@@ -37,6 +39,7 @@ class Difference:
         mean, batch: the two gradients.
         rtol: the largest relative error that rounding explains.
         undone: what has been undone already.
+        changed: whether what was undone last has changed the gradient by more than rounding.
     """
 
     run: Run
@@ -44,6 +47,7 @@ class Difference:
     batch: Gradient
     rtol: float
     undone: Apart = field(default_factory=Apart)
+    changed: bool = False
     _reached: Gradient | None = None
 
     @cached_property
@@ -73,12 +77,18 @@ class Difference:
         left = norm(minus(self.mean, self.reached))
         return left / norm(self.gradient) if self.exists else 0.0
 
+    @property
+    def is_left(self) -> bool:
+        """Whether more of it is left than what causes that were undone may have overlooked."""
+        return self.exists and self.remainder > NEGLIGIBLE
+
     def undo(
         self,
         *,
         layers: tuple[keras.Layer, ...] = (),
         factors: tuple[tuple[int, float], ...] = (),
         reductions: frozenset[int] = frozenset(),
+        losses: tuple[keras.Loss, ...] = (),
         loss: bool = False,
     ) -> float | None:
         """Undoes something more (see `Apart`); answers which part of the difference goes with it.
@@ -90,14 +100,16 @@ class Difference:
             done.layers + layers,
             done.factors + factors,
             done.reductions | reductions,
+            done.losses + losses,
             done.loss or loss,
         )
         try:
             self._reached = self.run.gradient_apart(more)[1]
         except (PerGradError, ValueError, TypeError, tf.errors.OpError):
             return None
-        self.undone = more
-        return self.part(minus(self._reached, before))
+        self.undone, change = more, minus(self._reached, before)
+        self.changed = norm(change) > 10 * self.rtol * norm(before)
+        return self.part(change)
 
     def leave_out(self, term: Term) -> float | None:
         """The part that a term makes, which cannot be given to its samples."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,14 +43,15 @@ class Output:
         return self.reduced is not None and self.reduced.divisor is not None
 
 
-def find_outputs(run: Run, limit: float) -> list[Output]:
+def find_outputs(run: Run, limit: float, samples: Sequence[int] | None = None) -> list[Output]:
     """The outputs of a run.
 
     Args:
         run: the run.
         limit: the largest relative error that rounding explains.
+        samples: those that are looked at, all by default.
     """
-    found, names = weights_in_loss(run), _losses(run.model)
+    found, names = weights_in_loss(run, samples), _losses(run.model)
     heard = heard_reductions(run)
     aligned = len(names) == len(found) == len(heard)
     outputs = []

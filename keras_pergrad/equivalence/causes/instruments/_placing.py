@@ -46,6 +46,8 @@ def find_placing(
     """
     held = list(held)
     everywhere = _departures(run, call, range(int(run.size)), held)
+    if everywhere and max(everywhere.values()) <= limit:
+        return []
     rows = sorted(everywhere, key=lambda k: -everywhere[k])[:ROWS] or range(int(run.size))[:ROWS]
     return list(_found(run, call, limit, held, rows).values())
 
