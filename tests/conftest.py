@@ -1,5 +1,6 @@
 """One dtype per test, and everything global put back afterwards."""
 
+import collections
 import gc
 import os
 import time
@@ -22,6 +23,19 @@ tf.config.threading.set_inter_op_parallelism_threads(1)
 def pytest_addoption(parser):
     """`pytest -m slow --every 12` runs each twelfth of the tests that are chosen."""
     parser.addoption("--every", type=int, default=1, help="run each N-th of the chosen tests")
+
+
+_thinned: collections.Counter[str] = collections.Counter()
+
+
+def pytest_itemcollected(item):
+    """Of the cases of a test with the mark `thinned(n)`, all but each n-th are slow."""
+    mark = item.get_closest_marker("thinned")
+    if mark is not None:
+        test = item.nodeid.partition("[")[0]
+        if _thinned[test] % mark.args[0]:
+            item.add_marker(pytest.mark.slow)
+        _thinned[test] += 1
 
 
 @pytest.hookimpl(trylast=True)

@@ -39,6 +39,7 @@ def test_share_is_the_default_and_explained():
     assert pg.PerSample().batch_norm == "share"
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("aggregator", [None, "mean"])
 @pytest.mark.parametrize("options", [{}, {"run_eagerly": True}], ids=["graph", "eager"])
 def test_frozen_trains_with_the_moving_statistics(aggregator, options):

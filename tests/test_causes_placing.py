@@ -12,16 +12,19 @@ from tests.cases import nudge
 from tests.figures.causes import wrongly_named
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", PLACING)
 def test_the_layer_is_named(name):
     assert wrongly_named(PLACING[name], Counter()) == ""
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", INNOCENT)
 def test_no_other_layer_is(name):
     assert wrongly_named(INNOCENT[name], Counter()) == ""
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", PLACERS)
 def test_it_is_told_what_the_layer_looks_at_and_undone(name):
     model = mixing(PLACERS[name])()

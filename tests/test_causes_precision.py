@@ -11,6 +11,7 @@ from tests.cases import nudge
 from tests.figures.causes import wrongly_named
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ROUNDING)
 def test_rounding_is_named(name):
     assert wrongly_named(ROUNDING[name], Counter()) == ""

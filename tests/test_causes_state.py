@@ -16,6 +16,7 @@ from tests.figures.causes import wrongly_named
 from tests.problems import compiled, floats
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", KEPT)
 def test_what_is_kept_in_python_is_named(name):
     assert wrongly_named(KEPT[name], Counter()) == ""

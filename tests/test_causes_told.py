@@ -31,6 +31,7 @@ SEPARATING = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", SEPARATING)
 def test_what_separates_is_told_as_code_and_does(name):
     broken, code = BROKEN[name], SEPARATING[name]
@@ -118,6 +119,7 @@ QUIET = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", QUIET)
 def test_nothing_is_said_where_the_two_agree(name):
     model = mixing(QUIET[name])()

@@ -46,6 +46,7 @@ class Rolls(layers.Layer):
         return inputs + tf.roll(inputs, self.shift, axis=0)
 
 
+@pytest.mark.thinned(2)
 # Halves that chance makes miss the larger ones about once in a thousand million times.
 @pytest.mark.parametrize(("size", "shift"), [(2, 1), (4, 1), (4, 2), (4, 3), (32, 2), (32, 16)])
 def test_the_probe_finds_samples_that_are_tied_at_any_distance(size, shift):
@@ -55,6 +56,7 @@ def test_the_probe_finds_samples_that_are_tied_at_any_distance(size, shift):
     assert not report.coupling.passed and not report.equivalent
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("engine", ["jacobian", "factored"])
 def test_tied_samples_are_found_where_no_sample_can_be_run_alone(engine):
     """A stateful layer knows its batch size: there is no oracle, and the probe has to see it."""

@@ -54,6 +54,7 @@ def _default(fault: str, way: str) -> bool:
     return way == "graph" or (fault == "samples_swapped" and way != "xla_steps_per_execution")
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("fault", "way"),
     [
@@ -75,6 +76,7 @@ def test_a_wrong_gradient_raises(fault, way):
     assert str(report) in str(caught.value)
 
 
+@pytest.mark.thinned(3)
 @each_way
 @pytest.mark.parametrize(
     "engine",
@@ -95,6 +97,7 @@ def _wrong_where_huge(gradients, indices):
     return [g * tf.where(huge, 2.0, 1.0) for g in gradients]
 
 
+@pytest.mark.thinned(3)
 @each_way
 def test_the_report_is_that_of_the_worst_step(way):
     """The third of four steps is wrong; it must not be lost in one execution of four."""
@@ -108,6 +111,7 @@ def test_the_report_is_that_of_the_worst_step(way):
     assert caught.value.report.step == 2
 
 
+@pytest.mark.thinned(3)
 @each_way
 def test_warn_and_record(way):
     model = _model()

@@ -39,6 +39,7 @@ def searched(model, batch) -> pg.EquivalenceReport:
     return with_causes(report, Case.of(request, report))
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", CLEAN)
 def test_no_cause_is_named_of_a_clean_model(name):
     case = make_case(by_name(name))

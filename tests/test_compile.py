@@ -57,6 +57,7 @@ def test_compile_takes_what_keras_takes(args, kwargs, per_sample):
     assert scaled is not ("auto_scale_loss" in kwargs or bool(args))
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("per_sample", [None, True, "loop", "jacobian", SETTINGS], ids=str)
 def test_per_sample_settings(per_sample):
     model = sequential()

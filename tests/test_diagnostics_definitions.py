@@ -99,6 +99,7 @@ def _materialized(model, state, batch, engine):
     return np.concatenate(flat, axis=1), [part.shape[1] for part in flat], found
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 def test_all_numbers_by_their_definitions(case):
     make, make_batch, options, engine = case
@@ -134,6 +135,7 @@ def _expect_rows(monitor, record, rows, contributions) -> None:
             np.testing.assert_allclose(row.contribution, contributions[at], **CLOSE)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", ["weights", "vae", "several_inputs_and_outputs"])
 def test_losses_of_rows(name):
     make, make_batch, options, engine = CASES[name]

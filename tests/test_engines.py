@@ -83,6 +83,8 @@ def select(problem: Problem, engine: str, dtype: str) -> Case:
 def every_way(*quick: str):
     """Both dtypes × all engines; float64 on the `quick` engines by default, the rest is slow.
 
+    `factored` on all problems, the others on each fourth: they are slower, and older.
+
     float64 separates a wrong formula from rounding. float32 has its own default test below, on
     the shapes that TensorFlow gets wrong in that dtype.
     """
@@ -91,12 +93,16 @@ def every_way(*quick: str):
             dtype,
             engine,
             id=f"{dtype}-{engine}",
-            marks=() if dtype == "float64" and engine in quick else pytest.mark.slow,
+            marks=_mark(engine) if dtype == "float64" and engine in quick else pytest.mark.slow,
         )
         for dtype in ("float64", "float32")
         for engine in ENGINES
     ]
     return pytest.mark.parametrize(("dtype", "engine"), ways)
+
+
+def _mark(engine: str):
+    return () if engine == "factored" else pytest.mark.thinned(4)
 
 
 def each(problems):
@@ -149,7 +155,7 @@ def _adding_up(problem: Problem, dtype: str, engine: str) -> bool:
         pytest.param(
             *way,
             id=f"{way[0].name}-{way[1]}-{way[2]}",
-            marks=() if _adding_up(*way) else pytest.mark.slow,
+            marks=_mark(way[2]) if _adding_up(*way) else pytest.mark.slow,
         )
         for way in itertools.product(
             by_tag(without=("no_decomposition",)), ("float64", "float32"), ENGINES

@@ -123,6 +123,7 @@ def _words() -> keras.Model:
     return pg.PerGradModel(start, layers.Dense(2)(hidden))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("engine", "able"), [("vectorized", False), ("loop", True)])
 def test_an_operation_that_cannot_be_stacked_is_told_in_fit_too(engine, able):
     """TensorFlow notices when it runs, in words of its own about lists of tensors."""

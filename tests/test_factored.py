@@ -39,6 +39,7 @@ def test_the_mean_trains_as_the_batch_gradient(way):
     expect_close(plain, measured, rtol=1e-5)
 
 
+@pytest.mark.thinned(3)
 @each_way
 def test_the_check_passes(way):
     settings = pg.PerSample("factored", check="always")

@@ -34,6 +34,7 @@ def _with_state() -> keras.Model:
     return compiled(model, metrics=["mae"], weighted_metrics=["mse"])
 
 
+@pytest.mark.thinned(2)
 @each_engine
 @pytest.mark.parametrize(
     "graph", [pytest.param(False, marks=pytest.mark.slow), True], ids=["eager", "graph"]
@@ -65,6 +66,7 @@ def test_model_losses_survive(engine):
 IN_GRAPHS = ("dense", "dense_on_sequence", "conv2d_groups", "lstm_after_dense", "gru")
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("name", [*IN_GRAPHS, "multi_head_attention", "embedding_repeated_ids"])
 def test_the_same_in_a_compiled_function(name, jit_compile):

@@ -28,6 +28,7 @@ each_way = pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
 pytestmark = pytest.mark.usefixtures("deterministic")
 
 
+@pytest.mark.thinned(3)
 @each_way
 @pytest.mark.parametrize("make", [pytest.param(dense, marks=slow), noisy])  # noise is harder
 @pytest.mark.parametrize("per_sample", ["off", RECORD], ids=["off", "measured"])
@@ -48,6 +49,7 @@ def test_bit_equal_with_every_engine(engine):
     expect_bit_equal(plain, trained(make, settings, optimizer="adam"))
 
 
+@pytest.mark.thinned(2)
 @each_way
 def test_the_mean_trains_as_the_batch_gradient(way):
     """SGD: Adam divides by the size of gradients, which turns rounding into steps."""
@@ -81,6 +83,7 @@ def test_optimizers(optimizer):
     expect_bit_equal(plain, trained(noisy, RECORD, optimizer=optimizer()))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(policy):
     """Keras itself cannot add an activity regularizer in float16."""
@@ -152,6 +155,7 @@ def test_a_second_fit_and_a_failed_callback():
     expect_bit_equal(plain, trained(noisy, RECORD, fit=fit, optimizer="adam"))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("check", ["first", "always"])
 def test_bit_equal_after_many_steps_of_a_large_rate(check):
     """A reader of a gradient can keep TensorFlow from regrouping a product of the update."""

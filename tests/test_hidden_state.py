@@ -112,6 +112,7 @@ def _keeping(place: str) -> keras.Model:
     return compiled(model, None)
 
 
+@pytest.mark.thinned(2)
 @each_engine
 @pytest.mark.parametrize("place", PLACES)
 def test_what_call_keeps_is_cut_to_the_sample_or_refused(place, engine):

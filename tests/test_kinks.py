@@ -75,6 +75,7 @@ def _in_float32_alone(change):
     return planted.Planted(changed)
 
 
+@pytest.mark.thinned(3)
 @each_way
 def test_what_float32_alone_gets_wrong_is_acquitted_and_leaves_no_trace(way):
     engine = _in_float32_alone(planted.one_sample_dropped)
@@ -88,6 +89,7 @@ def test_what_float32_alone_gets_wrong_is_acquitted_and_leaves_no_trace(way):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.thinned(3)
 @each_way
 def test_what_is_wrong_in_float64_too_is_not(way):
     settings = pg.PerSample(planted.Planted(planted.one_sample_dropped))

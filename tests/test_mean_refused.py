@@ -13,6 +13,7 @@ def _square_of_mean(y, y_pred):
     return keras.ops.square(keras.ops.mean(y - y_pred))
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     "way",
     [

@@ -123,6 +123,7 @@ def _train(name: str, per_sample):
     return trained(make, per_sample, fit=fit(), optimizer=optimizer, **options)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=() if name in TELLING else pytest.mark.slow) for name in CASES],
@@ -162,6 +163,7 @@ def test_a_mean_that_is_wrong_is_not_applied():
         _train("lstm", settings)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("name", "check"),
     [

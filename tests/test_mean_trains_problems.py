@@ -38,6 +38,7 @@ def _engine(problem: Problem) -> str:
     return "loop" if "loop_only" in problem.tags else "vectorized"
 
 
+@pytest.mark.thinned(2)
 # What Keras says of a weight that the loss does not depend on.
 @pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 from tests.processes import run_module
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.subprocess
 @pytest.mark.parametrize("engine", ["loop", "vectorized", "jacobian"])
 def test_no_crash_and_right_numbers_with_the_defaults_of_tensorflow(engine):

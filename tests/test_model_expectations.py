@@ -14,6 +14,7 @@ class Own(pg.PerGradMixin, keras.Sequential):
     """A base class of the user's own."""
 
 
+@pytest.mark.thinned(2)
 @each_kind
 def test_fit_measures(make):
     model = make()

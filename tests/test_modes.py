@@ -38,6 +38,7 @@ def _at_inference(model, x, y) -> list[np.ndarray]:
     return [np.stack(of_one) for of_one in zip(*rows, strict=True)]
 
 
+@pytest.mark.thinned(3)
 @each_engine
 @pytest.mark.parametrize("of", ["own", "contribution"])
 def test_at_inference_nothing_drops_out_and_the_moving_statistics_count(float64, engine, of):
@@ -91,6 +92,7 @@ class Listening(Mean):
         return super().aggregate(g)
 
 
+@pytest.mark.thinned(2)
 @each_engine
 def test_noise_of_tensorflows_own_in_fit(engine):
     """Noise shared by the samples has another mean gradient than the step's real noise."""

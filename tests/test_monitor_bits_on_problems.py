@@ -28,6 +28,7 @@ def _state(problem: Problem, callbacks) -> list[np.ndarray]:
     return [*oracle.state_of(case.model), *map(np.asarray, losses)]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")
 @pytest.mark.filterwarnings("ignore::keras_pergrad.PerGradWarning")  # of what cannot be told apart
 @pytest.mark.usefixtures("deterministic")

@@ -38,6 +38,7 @@ ALL = itertools.product(
 )
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize(
     ("make", "way", "level", "every"),
@@ -76,6 +77,7 @@ class Raising(keras.callbacks.Callback):
             raise self.error
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("classes", [PLAIN, MEASURING], ids=["plain", "measuring"])
 @pytest.mark.parametrize("error", [ValueError("boom"), KeyboardInterrupt()], ids=repr)
 def test_the_next_fit_after_an_error_is_clean(classes, error):

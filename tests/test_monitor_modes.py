@@ -84,6 +84,7 @@ def expected():
     return records
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     "way",
     [pytest.param(way, id=name, marks=way.get("marks", ())) for name, way in WAYS.items()],

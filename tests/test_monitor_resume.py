@@ -101,6 +101,7 @@ def _run(folder, kill: int) -> int:
     return result.returncode
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 @pytest.mark.parametrize(
     "kill", [6, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 4, 5, 8, 11))]

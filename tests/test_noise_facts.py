@@ -14,6 +14,7 @@ from tests.samples import each_engine, expect_exact, materialized
 OWN_NOISE = by_tag("noise", without=("own_terms", "batch_noise"))
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     "problem",
     [

@@ -50,6 +50,7 @@ USES = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("use", "kept"), USES.values(), ids=list(USES))
 def test_a_model_that_is_gone_leaves_no_graph_or_an_empty_one(use, kept):
     """TensorFlow keeps every custom gradient that it traced, and Keras traces some for a loss."""

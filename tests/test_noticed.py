@@ -61,6 +61,7 @@ CASES = {
 each_case = pytest.mark.parametrize(("make", "y"), CASES.values(), ids=list(CASES))
 
 
+@pytest.mark.thinned(3)
 @each_case
 @pytest.mark.parametrize("engine", ["vectorized", "loop", "factored"])
 def test_every_sample_is_run_alone_and_that_decides(make, y, engine):

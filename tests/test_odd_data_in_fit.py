@@ -71,6 +71,7 @@ def _fit(kind: str, per_sample) -> keras.Model:
     return model
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     ("kind", "engine"),
     [

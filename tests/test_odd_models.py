@@ -136,6 +136,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.thinned(2)
 @each_engine
 @pytest.mark.parametrize("name", MODELS)
 def test_exact_or_refused(name, engine):

@@ -115,6 +115,7 @@ def test_6_batch_normalization_is_not_accepted_in_silence():
     assert any(cause.where for cause in caught.value.report.causes)
 
 
+@pytest.mark.thinned(3)
 @each_engine
 @pytest.mark.parametrize("name", ["embedding_mask_zero", "lstm_masked", "embedding_repeated_ids"])
 def test_7_padding_and_repeated_ids(float64, name, engine):

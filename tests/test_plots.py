@@ -237,6 +237,7 @@ else:
 """
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.subprocess
 @pytest.mark.parametrize("code", [NO_STATE, NOT_NEEDED], ids=["pyplot", "none"])
 def test_pyplot_is_left_alone_and_matplotlib_not_needed(code):

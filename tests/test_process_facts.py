@@ -61,6 +61,7 @@ def use(make):
 KINDS = ("functional", "CallStyle", "FunctionalStyle")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])]
 )
@@ -100,6 +101,7 @@ else:
 """
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_another_backend_is_refused_in_one_sentence(backend):
     """The real one where its package is installed; elsewhere Keras is made to name it."""

@@ -238,6 +238,7 @@ def kinds(report: pg.EquivalenceReport) -> set[str]:
     return {cause.kind for cause in (*report.causes, *report.notes)}
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", REPAIRS)
 def test_the_call_that_names_a_cause_confirms_its_repair(name):
     kind, repair = name.split()[0], REPAIRS[name]

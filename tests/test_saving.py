@@ -24,6 +24,7 @@ from tests.twins import data, dense
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     "make",
     [

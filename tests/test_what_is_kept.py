@@ -173,6 +173,7 @@ for a, b in zip(plain.get_weights(), model.get_weights(), strict=True):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.subprocess
 def test_on_replicas_the_batch_of_the_one_that_failed_is_looked_into():
     result = run_code(COMMON + REPLICAS)

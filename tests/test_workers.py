@@ -40,6 +40,7 @@ def _start(index: int, addresses: list[str]) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_plain_keras_does():
     addresses = [f"127.0.0.1:{port}" for port in _free_ports(2)]
     workers = [_start(index, addresses) for index in range(2)]

@@ -22,7 +22,7 @@ def loss_scale(case: Case) -> Iterator[Cause]:
         factor, where = float(np.nanmedian(scaled[0].weights)), scaled[0].where
     elif (
         case.difference.exists
-        and case.difference.is_left
+        and case.difference.is_left()
         and not any(_is_known(o) for o in case.outputs)
     ):
         factor, where = _parallel(case), "compute_loss"
@@ -31,7 +31,7 @@ def loss_scale(case: Case) -> Iterator[Cause]:
     if factor is None or abs(factor - 1) < 1e-3:
         return
     explains = case.difference.undo(loss=True)
-    if explains is None or (not scaled and case.difference.is_left):
+    if explains is None or (not scaled and case.difference.is_left()):
         return
     because, remedy = _words(factor, case)
     yield Cause(KIND, where, because, remedy, explains)

@@ -30,7 +30,7 @@ def precision(case: Case) -> Iterator[Cause]:
             "Ask for no less than that, or set the dtype to float64.",
             case.difference.leave_nothing(),
         )
-    elif usual.dtype != "float64" and case.difference.is_left:
+    elif usual.dtype != "float64" and case.difference.is_left():
         yield from _vanishing(case, usual, seen)
 
 

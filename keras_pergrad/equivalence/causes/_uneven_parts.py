@@ -22,10 +22,10 @@ def uneven_parts(case: Case) -> Iterator[Cause]:
 
     Its parts count each in its way, as a sum over the batch beside a mean: no one weight a sample.
     """
-    if not case.difference.is_left:
+    if not case.difference.is_left():
         return
     explains = case.difference.undo(loss=True)
-    if explains is None or case.difference.is_left:
+    if explains is None or case.difference.is_left():
         return
     if any(case.tied):
         yield Cause(INTERACTION, "compute_loss", _TIED, _READ_SHARES, explains)

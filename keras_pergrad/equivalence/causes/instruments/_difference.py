@@ -77,7 +77,6 @@ class Difference:
         left = norm(minus(self.mean, self.reached))
         return left / norm(self.gradient) if self.exists else 0.0
 
-    @property
     def is_left(self) -> bool:
         """Whether more of it is left than what causes that were undone may have overlooked."""
         return self.exists and self.remainder > NEGLIGIBLE
