@@ -8,6 +8,7 @@ from tests import oracle
 from tests.twins import data, dense
 
 Monitor = pg.callbacks.GradientMonitor
+PLAIN = (keras.Model, keras.Sequential)
 
 
 class Before(keras.callbacks.Callback):
@@ -39,6 +40,12 @@ def in_order(model, callbacks):
     """Batches of four, the last of two, twice."""
     x, y, weight = data()
     options = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
+    return model.fit(x, y, sample_weight=weight, callbacks=callbacks, **options)
+
+
+def shuffled(model, callbacks):
+    x, y, weight = data()
+    options = {"batch_size": 4, "epochs": 2, "verbose": 0, "validation_split": 0.25}
     return model.fit(x, y, sample_weight=weight, callbacks=callbacks, **options)
 
 
@@ -77,7 +84,7 @@ def _numbers(record) -> list[dict[str, object]]:
 def plainly(make=dense, *, fit=None, classes=None, **options):
     """The same training without a monitor: the model, and its history."""
     nothing = keras.callbacks.Callback()
-    classes = classes or (keras.Model, keras.Sequential)
+    classes = classes or PLAIN
     model, _, history = watched(make, fit=fit, monitor=nothing, classes=classes, **options)
     return model, history
 

@@ -1,6 +1,5 @@
 """R6 with a monitor: a training that is watched is, to the last bit, the one that is not."""
 
-import gc
 import itertools
 
 import keras
@@ -9,22 +8,22 @@ import pytest
 
 import keras_pergrad as pg
 from tests import twins
-from tests.figures.training import _MemoryAt, _resident
-from tests.monitored import Monitor, expect_untouched, in_order, plainly, watched
-from tests.problems import floats
+from tests.figures.training import growth_in
+from tests.figures.watched import WAYS
+from tests.monitored import (
+    PLAIN,
+    Monitor,
+    expect_untouched,
+    in_order,
+    plainly,
+    shuffled,
+    watched,
+)
 
-WAYS = {"graph": {}, "eager": {"run_eagerly": True}, "steps": {"steps_per_execution": 2}}
 # Keras reads weights from HDF5 as NumPy 2 has come to discourage.
 NUMPY = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 OURS = {"_per_grad", "train_step", "test_step", "make_train_function", "_symbolic_build"}
-PLAIN = (keras.Model, keras.Sequential)
 MEASURING = (pg.PerGradModel, pg.PerGradSequential)
-
-
-def _shuffled(model, callbacks):
-    x, y, weight = twins.data()
-    options = {"batch_size": 4, "epochs": 2, "verbose": 0, "validation_split": 0.25}
-    return model.fit(x, y, sample_weight=weight, callbacks=callbacks, **options)
 
 
 # The others are slow.
@@ -46,7 +45,7 @@ ALL = itertools.product(
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_the_bits_of_plain_keras(make, way, level, every):
-    options = {"optimizer": "adam", "metrics": ["mae"], "fit": _shuffled, **WAYS[way]}
+    options = {"optimizer": "adam", "metrics": ["mae"], "fit": shuffled, **WAYS[way]}
     monitor = Monitor(level, every)
     found, _, history = watched(make, monitor=monitor, classes=PLAIN, **options)
     expect_untouched(plainly(make, **options), (found, history))
@@ -142,27 +141,9 @@ def test_keys_of_logs_are_there_before_anything_was_measured(tmp_path):
     assert np.isnan(history["grad_norm_max"]).all() and not monitor.records
 
 
-class Counted(pg.PerGradSequential):
-    """Counts how often its training step is traced."""
-
-    traces = 0
-
-    def train_step(self, data):
-        Counted.traces += 1
-        return super().train_step(data)
-
-
 def test_memory_and_traces():
-    """A short form of R9: 300 steps after 200, with partial batches."""
-    Counted.traces, x, y = 0, floats(18, 3, seed=1), floats(18, 2, seed=2)
-    memory, monitor = _MemoryAt(200), Monitor(every=5)
-
-    def fit(model, callbacks):
-        options = {"batch_size": 4, "epochs": 100, "verbose": 0}
-        return model.fit(x, y, callbacks=[*callbacks, memory], **options)
-
-    watched(fit=fit, monitor=monitor, classes=(pg.PerGradModel, Counted))
-    gc.collect()
-    assert len(monitor.records) == 100 and Counted.traces <= 4
-    # As R9 allows in 20,000 steps.
-    assert _resident() - memory.bytes < 8 * 2**20
+    """A short form of R9."""
+    monitor = Monitor(every=5)
+    growth, traces = growth_in(500, "sgd", callbacks=[monitor], after=200)
+    assert len(monitor.records) == 100 and traces <= 4
+    assert growth < 8  # MiB, as R9 allows in 20,000 steps

@@ -37,6 +37,12 @@ for name in ("grad_confusion", "grad_pairwise_cosine", "grad_gsnr"):
 """
 
 
+def two_replicas(rows: int, make: str) -> None:
+    """Asserts that they record what one does."""
+    result = run_code(COMMON.replace("(13, ", f"({rows}, ") + CODE.replace("MAKE", make))
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
 @pytest.mark.parametrize(
     ("rows", "make"),
     [
@@ -47,5 +53,4 @@ for name in ("grad_confusion", "grad_pairwise_cosine", "grad_gsnr"):
 )
 def test_two_replicas_record_what_one_does(rows, make):
     """A last batch of 3 and 2 rows; of 1 and none; of 4 and 4."""
-    result = run_code(COMMON.replace("(13, ", f"({rows}, ") + CODE.replace("MAKE", make))
-    assert result.returncode == 0, result.stderr[-3000:]
+    two_replicas(rows, make)

@@ -14,7 +14,8 @@ from keras_pergrad.errors import PerGradError
 
 _HEAD = 4  # step, learning rate, number of samples, whether contributions exist
 _OF_SAMPLE = 3  # id, loss, weight
-_SAMPLES, _STEPS = 4096, 512  # between two looks of the host, under XLA
+_SAMPLES, _STEPS = 4096, 512  # between two looks of the host, under XLA, at least
+_SAMPLES_EACH = 512  # of a step, where many come between two looks
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,17 @@ class Carrier:
     Args:
         layout: of what is carried.
         fixed: whether shapes must not change, as under XLA.
+        steps: how many may be measured between two looks.
 
     Attributes:
         turn: the number of the next step.
     """
 
-    def __init__(self, layout: Layout, *, fixed: bool):
+    def __init__(self, layout: Layout, *, fixed: bool, steps: int = 1):
         self._layout = layout
         self.turn = tf.Variable(0, trainable=False, dtype=tf.int64)
-        room = _SAMPLES * layout.sample_numbers + _STEPS * layout.step_numbers
+        self._samples = max(_SAMPLES, _SAMPLES_EACH * steps)
+        room = self._samples * layout.sample_numbers + max(_STEPS, steps) * layout.step_numbers
         self._room = Room(room if fixed else None)
 
     def add(
@@ -101,7 +104,7 @@ class Carrier:
         if count > len(numbers):
             raise PerGradError(
                 f"Under XLA there is room for {len(numbers):,} numbers between two looks of the "
-                f"host, about {_SAMPLES:,} samples. Use a smaller `steps_per_execution` or batch, "
+                f"host, about {self._samples:,} samples. Use a smaller `steps_per_execution` or batch, "
                 f"a larger `every`, or `jit_compile=False`. Received: {count:,} numbers."
             )
         parts, start = [], 0

@@ -18,20 +18,21 @@ Gradient = list[tf.Tensor]
 
 SQUARED_NORMS = "squared_norms"  # ‖g_i‖², `[B, V]`
 PROJECTIONS = "projections"  # ⟨g_i, ḡ⟩, `[B, V]`
-ALONG_UPDATE = "along_update"  # ⟨g_i, Δθ⟩, `[B, V]`, with the step's own update
 ALIGNMENTS = "alignments"  # ⟨g_i, v⟩ with a given gradient v, `[B, V]`
 MEAN_SQUARES = "mean_squares"  # ‖ḡ‖², `[V]`
+ALONG_UPDATE = "along_update"  # ⟨ḡ, Δθ⟩, `[V]`, with the step's own update
 UNIT_SQUARES = "unit_squares"  # ‖Σ_i g_i/‖g_i‖‖², `[V]`
 GRAM = "gram"  # of the Gram matrix ⟨g_i, g_j⟩: see `_gram`, `[k]`
 LOSSES = "losses"  # the samples' part of the scalar before the update, and after it, `[2]`
 SIGNAL = "signal"  # Σ over a weight's numbers of ((ḡ² - s²/B)/s²), `[V]`
 
 
-OF_SAMPLES = (SQUARED_NORMS, PROJECTIONS, ALONG_UPDATE, ALIGNMENTS)
-OF_STEP = (MEAN_SQUARES, UNIT_SQUARES, SIGNAL, LOSSES, GRAM)
+OF_SAMPLES = (SQUARED_NORMS, PROJECTIONS, ALIGNMENTS)
+OF_STEP = (MEAN_SQUARES, ALONG_UPDATE, UNIT_SQUARES, SIGNAL, LOSSES, GRAM)
 _ROUNDING = 1e-6  # of a mean square in float32
 LENGTHS = {LOSSES: 2, GRAM: 5}  # of those with other numbers than one a variable
-OF_REPLICAS = (LOSSES,)  # of which each replica has a part; of the others, all have the whole
+OF_REPLICAS = (LOSSES,)  # of which each replica has a part
+OF_MEAN = (MEAN_SQUARES, ALONG_UPDATE)  # of the mean of all replicas, which each of them knows
 
 
 def of_samples(
@@ -40,9 +41,8 @@ def of_samples(
     wanted: frozenset[str],
     *,
     reference: Sequence[tf.Tensor] = (),
-    run: Run | None = None,
 ) -> dict[str, tf.Tensor]:
-    """Those of samples, name → `[B, V]`; after the update.
+    """Those of samples, name → `[B, V]`.
 
     Args:
         g: the samples' gradients.
@@ -56,11 +56,6 @@ def of_samples(
     if PROJECTIONS in wanted:
         along = g.projections("variable") if mean is None else g.dot(mean, "variable")
         found[PROJECTIONS] = _columns(along)
-    if ALONG_UPDATE in wanted and run is not None:
-        pairs = zip(_updated(run), run.weights, strict=True)
-        found[ALONG_UPDATE] = _columns(
-            g.dot([after - before for after, before in pairs], "variable")
-        )
     if ALIGNMENTS in wanted:
         found[ALIGNMENTS] = _columns(g.dot(reference, "variable"))
     return found
@@ -74,19 +69,29 @@ def of_step(
     *,
     run: Run | None = None,
 ) -> dict[str, tf.Tensor]:
-    """Those of a step, name → `[k]`; of one replica, but for the mean gradient's."""
+    """Those of a step, name → `[k]`; of one replica, but for the mean gradient's; after the update."""
     found: dict[str, tf.Tensor] = {}
     if MEAN_SQUARES in wanted and mean is None and PROJECTIONS in samples:
         size = tf.cast(tf.maximum(g.num_samples, 1), tf.float64)
         found[MEAN_SQUARES] = tf.reduce_sum(samples[PROJECTIONS], axis=0) / size
     elif MEAN_SQUARES in wanted:
         found[MEAN_SQUARES] = _squares(g.means() if mean is None else mean)
+    if ALONG_UPDATE in wanted and run is not None:
+        found[ALONG_UPDATE] = _along_update(run, g.means() if mean is None else mean)
     for name, make in _ALONE.items():
         if name in wanted:
             found[name] = make(g)
     if LOSSES in wanted and run is not None:
         found[LOSSES] = _losses(run)
     return {name: found[name] for name in OF_STEP if name in found}
+
+
+def _along_update(run: Run, mean: Gradient) -> tf.Tensor:
+    """`⟨ḡ, Δθ⟩` by variable, which is the mean of `⟨g_i, Δθ⟩`."""
+    pairs = zip(_updated(run), run.weights, strict=True)
+    steps = [wide(after - before) for after, before in pairs]
+    products = [tf.cast(m, s.dtype) * s for m, s in zip(mean, steps, strict=True)]
+    return tf.stack([tf.cast(tf.reduce_sum(each), tf.float64) for each in products])
 
 
 def _updated(run: Run) -> Gradient:

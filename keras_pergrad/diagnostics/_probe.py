@@ -12,7 +12,7 @@ from keras_pergrad import _keras
 from keras_pergrad.diagnostics._carrier import Carrier, Layout
 from keras_pergrad.diagnostics._primitives import (
     ALIGNMENTS,
-    MEAN_SQUARES,
+    OF_MEAN,
     OF_REPLICAS,
     SQUARED_NORMS,
     Gradient,
@@ -83,7 +83,7 @@ class Probe:
 
         def keep() -> tf.Tensor:
             g, known = self._gradients(run) if found is None else found
-            samples = of_samples(g, mean, self.wanted, reference=self._reference, run=run)
+            samples = of_samples(g, mean, self.wanted, reference=self._reference)
             columns = [_losses(run, samples), _weights(run), *samples.values()]
             rows = fingerprints(run.batch.x) if ids is None else ids
             head = rate, tf.convert_to_tensor(run.size), known
@@ -116,9 +116,11 @@ class Probe:
         self.paths = unique_paths(variables)
         self.parameters = np.array([np.prod(v.shape) for v in variables])
         layout, replicas = Layout(self.wanted, len(variables)), model.distribute_strategy
+        steps = -(-model.steps_per_execution // self.every)
         with tf.init_scope():
             for _ in range(replicas.num_replicas_in_sync):
-                self._carriers.append(Carrier(layout, fixed=bool(model.jit_compile)))
+                fixed = bool(model.jit_compile)
+                self._carriers.append(Carrier(layout, fixed=fixed, steps=steps))
             if ALIGNMENTS in self.wanted:
                 unknown = [tf.fill(v.shape, tf.cast(float("nan"), v.dtype)) for v in variables]
                 self._reference = [tf.Variable(each, trainable=False) for each in unknown]
@@ -188,7 +190,7 @@ def _joined(parts: list[MeasuredStep], *, several: bool) -> MeasuredStep:
     for name, numbers in first.of_step.items():
         if name in OF_REPLICAS:
             of_step[name] = np.sum([part.of_step[name] for part in parts], axis=0)
-        elif several and name != MEAN_SQUARES:  # of one replica's samples alone
+        elif several and name not in OF_MEAN:  # of one replica's samples alone
             of_step[name] = np.full_like(numbers, np.nan)
     return MeasuredStep(
         first.step,

@@ -81,7 +81,7 @@ class MeasuredStep:
 
     def times(self, factor: float) -> MeasuredStep:
         """The same of gradients that are `factor` times as large; losses stay what they are."""
-        powers = {"squared_norms": 2, "projections": 2, "mean_squares": 2}
+        powers = {"squared_norms": 2, "projections": 2, "mean_squares": 2, "along_update": 1}
         return dataclasses.replace(
             self,
             samples={n: factor ** powers.get(n, 1) * each for n, each in self.samples.items()},

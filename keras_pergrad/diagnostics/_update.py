@@ -22,7 +22,7 @@ class LossChange(Diagnostic):
 
     def terms(self, seen: Seen) -> np.ndarray:
         before, after = seen.of_step["losses"]
-        return np.array([[seen.samples["along_update"][:, 0].mean()], [after - before]])
+        return np.array([seen.of_step["along_update"][:1], [after - before]])
 
     def values(self, terms: np.ndarray) -> np.ndarray:
         predicted, realised = terms

@@ -9,7 +9,14 @@ from tests.figures.memory import memory_budget, memory_corruption
 from tests.figures.power import power_of_the_check
 from tests.figures.replicas import two_replicas
 from tests.figures.training import long_run, observer_effect, partial_batches
+from tests.figures.watched import (
+    long_run_with_a_monitor,
+    observer_effect_of_a_monitor,
+    stopped_and_resumed,
+    two_replicas_with_a_monitor,
+)
 
+# With an M: the same with a monitor.
 FIGURES = {
     "R1": layer_comparisons,
     "R2": layer_configurations,
@@ -24,6 +31,10 @@ FIGURES = {
     "R12": two_replicas,
     "R13": memory_budget,
     "R16": memory_corruption,
+    "M6": observer_effect_of_a_monitor,
+    "M9": long_run_with_a_monitor,
+    "M10": stopped_and_resumed,
+    "M12": two_replicas_with_a_monitor,
 }
 
 __all__ = ["FIGURES", "Figure"]

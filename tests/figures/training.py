@@ -3,6 +3,7 @@
 import gc
 import itertools
 import resource
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -50,18 +51,34 @@ def _differs(engine: str, make, seed: int, way: dict, name: str) -> list[str]:
 
 def long_run(smoke: bool) -> Figure:
     """R9: memory after step 500, and traces, over many steps with partial batches."""
-    set_dtype("float32")
     steps = 2_000 if smoke else 20_000
-    model = Counted([keras.Input((3,)), layers.Dense(4, "tanh"), layers.Dense(2)])
-    model.compile("sgd", "mse", per_sample=pg.PerSample(check=10))
-    memory = _MemoryAt(500)
-    x, y = floats(18, 3, seed=1), floats(18, 2, seed=2)
-    model.fit(x, y, batch_size=4, epochs=steps // 5, verbose=0, callbacks=[memory])
-    gc.collect()
-    growth = (_resident() - memory.bytes) / 2**20
-    value = f"{growth:.1f} MiB in {steps} steps, {Counted.traces} traces"
-    reached = growth <= 8 and Counted.traces <= 4
+    growth, traces = growth_in(steps, "sgd", per_sample=pg.PerSample(check=10))
+    value = f"{growth:.1f} MiB in {steps} steps, {traces} traces"
+    reached = growth <= 8 and traces <= 4
     return Figure("long run with partial batches", value, "8 MiB, 4 traces of 2 shapes", reached)
+
+
+def growth_in(
+    steps: int, optimizer: str, *, callbacks: Sequence = (), after: int = 500, **options
+) -> tuple[float, int]:
+    """How much memory grows after some step, in MiB, and how often a step was traced.
+
+    Args:
+        steps: of training, with partial batches.
+        optimizer: the optimizer.
+        callbacks: those of `fit`.
+        after: the step from which on growth counts.
+        options: of `compile`.
+    """
+    set_dtype("float32")
+    Counted.traces = 0
+    model = Counted([keras.Input((3,)), layers.Dense(4, "tanh"), layers.Dense(2)])
+    model.compile(optimizer, "mse", **options)
+    memory = _MemoryAt(after)
+    x, y = floats(18, 3, seed=1), floats(18, 2, seed=2)
+    model.fit(x, y, batch_size=4, epochs=steps // 5, verbose=0, callbacks=[*callbacks, memory])
+    gc.collect()
+    return (_resident() - memory.bytes) / 2**20, Counted.traces
 
 
 class Counted(pg.PerGradSequential):
