@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_pergrad.diagnostics import MeasuredStep, OutlierRow, Record
-from keras_pergrad.errors import PerGradError, PerGradWarning
+from keras_pergrad.errors import MissingExtraError, PerGradWarning
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +30,7 @@ class Board:
         log_dir: the directory; None writes nothing.
 
     Raises:
-        PerGradError: TensorBoard is not installed.
+        MissingExtraError: TensorBoard is not installed.
     """
 
     def __init__(self, log_dir: str | os.PathLike | None):
@@ -153,7 +153,7 @@ def _tensorboard() -> _Plugins:
     try:
         return _Plugins()
     except ImportError as error:
-        raise PerGradError(
+        raise MissingExtraError(
             "Writing for TensorBoard needs TensorBoard, which TensorFlow does not bring any more: "
             'pip install "keras_pergrad[tensorboard]". '
             f"Received: {type(error).__name__}: {error}."
