@@ -25,7 +25,7 @@ from tests.processes import run_code
 IN_DEFAULT = 3  # every third; all of them are the scoreboard's R5
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", [*BROKEN][::IN_DEFAULT])
 def test_every_planted_cause_is_named_at_its_place(name):
     from collections import Counter

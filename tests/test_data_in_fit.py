@@ -52,6 +52,7 @@ FORMS = {
 }
 
 
+@pytest.mark.thinned(2)
 # What Keras says of any data of unknown size.
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 @pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))

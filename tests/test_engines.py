@@ -135,6 +135,7 @@ def test_own_gradients_are_those_of_samples_run_alone(problem, dtype, engine):
     expect_close(rows(case, engine, "own"), own_of(problem.name, dtype), problem, dtype)
 
 
+@pytest.mark.thinned(3)
 @each([p for p in QUIET if "layer" not in p.tags or "needs_batch" in p.tags])
 def test_own_gradients_by_loop(problem):
     """What runs one sample after the other does the same to every layer: those are slow, above."""
@@ -197,6 +198,7 @@ def test_contributions_are_own_gradients_times_the_closed_weights(problem, dtype
     expect_close(rows(case, engine, "contribution"), expected, problem, dtype)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", [*crash_shapes.NAMES, "conv2d", "lstm_after_dense", "gru_masked"])
 def test_float32_own_gradients(name):
     problem = by_name(name)

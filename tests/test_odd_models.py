@@ -136,7 +136,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(3)
 @each_engine
 @pytest.mark.parametrize("name", MODELS)
 def test_exact_or_refused(name, engine):

@@ -34,6 +34,7 @@ def _names(prefixes: tuple[str, ...]) -> set[str]:
     return {name for name in vars(keras.layers) if name.startswith(prefixes)}
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
 def test_has_finite_gradients(problem, dtype):

@@ -69,7 +69,7 @@ def _verdicts():
                 yield pytest.param(problem, engine, id=f"{problem.name}-{engine}", marks=marks)
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("problem", "engine"), [*_verdicts()])
 def test_the_verdict_of_every_problem(problem, engine):
     case = make_case(problem)
