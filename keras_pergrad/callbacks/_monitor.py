@@ -215,7 +215,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
             for step, record in zip(steps, made, strict=True):
                 self._board.step(step, record, self.scalars)
                 self._remarks.on(record, self._journal.samples)
-            values = self._journal.of_epoch()
+            values = self._journal.of_epoch(self.scalars)
             self._logs = {name: values[name] for name in self.scalars}
         return {**logs, **self._logs} if isinstance(logs, dict) else logs
 

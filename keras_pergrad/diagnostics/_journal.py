@@ -82,6 +82,6 @@ class Journal:
         self._file.append(made)
         return made
 
-    def of_epoch(self) -> dict[str, float]:
-        """The model's numbers of the epoch so far."""
-        return {} if self._summary is None else self._summary.values(self._window.terms)
+    def of_epoch(self, names: Sequence[str]) -> dict[str, float]:
+        """Some of the model's numbers, of the epoch so far."""
+        return {} if self._summary is None else self._summary.values(self._window.terms, names)

@@ -18,8 +18,8 @@ class NormQuantiles(Diagnostic):
 
     def terms(self, seen: Seen) -> np.ndarray:
         norms = np.sqrt(seen.samples["squared_norms"])
-        median, high = np.quantile(norms, (0.5, 0.95), axis=0)
-        return np.stack([norms.mean(axis=0), median, high])
+        ordered = np.sort(norms, axis=0)
+        return np.stack([norms.mean(axis=0), _quantile(ordered, 0.5), _quantile(ordered, 0.95)])
 
 
 class LargestNorm(Diagnostic):
@@ -68,3 +68,11 @@ class ClipFraction(Diagnostic):
 
     def terms(self, seen: Seen) -> np.ndarray:
         return (seen.samples["squared_norms"] > self.norm**2).mean(axis=0)[None]
+
+
+def _quantile(ordered: np.ndarray, q: float) -> np.ndarray:
+    """Between the two nearest of `ordered [B, G]`, as `np.quantile`, which takes ten times as long
+    for as few."""
+    place = q * (len(ordered) - 1)
+    low, part = ordered[int(place)], place - int(place)
+    return low + part * (ordered[min(int(place) + 1, len(ordered) - 1)] - low)

@@ -53,10 +53,7 @@ class Summary:
             step.size,
             step.learning_rate,
             {name: float(column[0]) for name, column in values.items()},
-            {
-                self.groups.names[k]: {n: float(c[k]) for n, c in values.items() if len(c) > 1}
-                for k in self._places
-            },
+            self._by_group(values),
             {name: [float(each) for each in found[:, 0]] for name, found in terms.items()},
             {}
             if noise is None
@@ -72,13 +69,27 @@ class Summary:
             [table.spread.samples, table.spread.size],
         )
 
-    def values(self, terms: dict[str, np.ndarray]) -> dict[str, float]:
-        """The model's numbers of terms that were put together, diagnostic → `[k]`."""
+    def _by_group(self, values: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+        """Layer or variable → number → value."""
+        of_groups = {name: column for name, column in values.items() if len(column) > 1}
+        names = [self.groups.names[k] for k in self._places]
+        if not of_groups:
+            return {name: {} for name in names}
+        rows = np.array(list(of_groups.values())).T[self._places].tolist()
+        return {
+            name: dict(zip(of_groups, row, strict=True))
+            for name, row in zip(names, rows, strict=True)
+        }
+
+    def values(self, terms: dict[str, np.ndarray], names: Sequence[str]) -> dict[str, float]:
+        """Some of the model's numbers, of terms that were put together, diagnostic → `[k]`."""
         columns = {name: np.asarray(each)[:, None] for name, each in terms.items()}
         return {
             name: float(column[0])
             for each in self.diagnostics
+            if not set(names).isdisjoint(each.names)
             for name, column in self._named(each, columns)
+            if name in names
         }
 
     def _terms(self, seen: Seen) -> dict[str, np.ndarray]:
