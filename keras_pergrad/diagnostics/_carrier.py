@@ -104,8 +104,8 @@ class Carrier:
         if count > len(numbers):
             raise PerGradError(
                 f"Under XLA there is room for {len(numbers):,} numbers between two looks of the "
-                f"host, about {self._samples:,} samples. Use a smaller `steps_per_execution` or batch, "
-                f"a larger `every`, or `jit_compile=False`. Received: {count:,} numbers."
+                f"host, about {self._samples:,} samples. Use a smaller `steps_per_execution` or "
+                f"batch, a larger `every`, or `jit_compile=False`. Received: {count:,} numbers."
             )
         parts, start = [], 0
         while start < count:

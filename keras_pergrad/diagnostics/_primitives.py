@@ -69,7 +69,7 @@ def of_step(
     *,
     run: Run | None = None,
 ) -> dict[str, tf.Tensor]:
-    """Those of a step, name → `[k]`; of one replica, but for the mean gradient's; after the update."""
+    """Those of a step, name → `[k]`; after the update. Of one replica, but for `OF_MEAN`."""
     found: dict[str, tf.Tensor] = {}
     if MEAN_SQUARES in wanted and mean is None and PROJECTIONS in samples:
         size = tf.cast(tf.maximum(g.num_samples, 1), tf.float64)
