@@ -55,6 +55,8 @@ def report_on(name):
         "mask and a vector given to add_loss",
         "batch normalization and Dice",
         "Dice and Tversky, each of an output",
+        "losses in another order than the outputs",
+        "one Dice of two outputs",
     ],
 )
 def test_the_parts_of_several_causes_add_up(name):

@@ -137,3 +137,21 @@ def test_an_array_that_is_written_in_place_is_put_back():
     before = counting.array.copy()
     assert pg.check_equivalence(model, *each.batch(), engine=each.engine).causes
     np.testing.assert_array_equal(counting.array, before)
+
+
+class CountingLoss(keras.losses.Loss):
+    """Its value depends on how often it was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def call(self, y_true, y_pred):
+        self.calls += 1
+        return keras.ops.mean((y_true - y_pred) ** 2, axis=-1) * self.calls
+
+
+def test_attributes_of_a_loss_are_put_back():
+    loss = CountingLoss()
+    model = chain((5,), dense(), loss=lambda: loss)()
+    assert pg.check_equivalence(model, *numbers(5)()).equivalent and loss.calls == 0

@@ -59,7 +59,9 @@ from keras_pergrad._keras._seams import intercept, reductions_by, writes_remembe
 from keras_pergrad._keras._seeds import far_seed, global_seed_state, seeds_kept, skip_seeds
 from keras_pergrad._keras._tensors import cut, mask_of, with_logits, with_mask
 from keras_pergrad._keras._trainer import (
+    CompiledLoss,
     added_losses,
+    compiled_losses,
     compute_loss,
     forward,
     layers_that_added,
@@ -75,6 +77,7 @@ __all__ = [
     "SYMBOLIC_BUILD",
     "BuiltFromPlainBatches",
     "CallHook",
+    "CompiledLoss",
     "Draw",
     "Functional",
     "Reduction",
@@ -89,6 +92,7 @@ __all__ = [
     "called_function",
     "calls_through",
     "compiled",
+    "compiled_losses",
     "compute_loss",
     "computing_in_float64",
     "converters_replaced",

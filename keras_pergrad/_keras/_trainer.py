@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -74,6 +74,46 @@ def loss_objects(model: keras.Model) -> list[keras.Loss]:
     if compiled is None:
         return []
     return [compiled, *(each.loss for each in compiled._flat_losses or [])]
+
+
+class CompiledLoss(NamedTuple):
+    """One of the losses that `compile` resolved.
+
+    Attributes:
+        number: in the order in which Keras calls them, which is that of what `compile` was given.
+        leaf: which of the predictions' leaves it is of; None where it is of several.
+        name: of the output, or None.
+        loss: the loss, which may be that of other outputs, too.
+        call: how many losses before it are the same object.
+    """
+
+    number: int
+    leaf: int | None
+    name: str | None
+    loss: keras.Loss
+    call: int
+
+
+def compiled_losses(model: keras.Model, y_pred: Any) -> list[CompiledLoss]:
+    """The losses of some predictions, in Keras' order."""
+    flat = keras.tree.flatten(y_pred)
+    given = model._compile_loss._flat_losses if model._compile_loss is not None else None
+    found: list[CompiledLoss] = []
+    for number, each in enumerate(given or []):
+        at = _leaf_at(each.path, y_pred, getattr(model, "output_names", None) or [])
+        leaf = next((k for k, tensor in enumerate(flat) if tensor is at), None)
+        call = sum(other.loss is each.loss for other in found)
+        found.append(CompiledLoss(number, leaf, each.name and str(each.name), each.loss, call))
+    return found
+
+
+def _leaf_at(path: tuple, y_pred: Any, names: list[str]) -> Any:
+    """What a path leads to; Keras calls the entries of a list by the names of the outputs."""
+    if path and isinstance(path[0], str) and not isinstance(y_pred, dict):
+        y_pred = dict(zip(names, keras.tree.flatten(y_pred), strict=False))
+    for part in path:
+        y_pred = y_pred[part]
+    return y_pred
 
 
 def output_names(model: keras.Model) -> list[str]:

@@ -43,7 +43,7 @@ class Cause:
 
     def lines(self) -> list[str | Table]:
         """What a report shows of it."""
-        part = "" if self.explains is None else f" (explains {self.explains:.0%})"
+        part = "" if self.explains is None else f" (explains {_part(self.explains)})"
         text = f"{self.kind} in {self.where!r}{part}. {self.because} {self.remedy}"
         return [f"{text} See {self.section}.", *([self._table()] if self.numbers else [])]
 
@@ -55,6 +55,10 @@ class Cause:
         if len(rows) > SHOWN:
             table.add_row("…", *("…" for _ in self.numbers))
         return table
+
+
+def _part(explains: float) -> str:
+    return "less than 1%" if 0 < abs(explains) < 0.01 else f"{explains:.0%}"
 
 
 def _shown(number: float) -> str:

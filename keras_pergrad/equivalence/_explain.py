@@ -19,7 +19,7 @@ from keras_pergrad.equivalence._once import Request
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence.causes import Case, minus, norm, notes_of
 from keras_pergrad.errors import PerGradError
-from keras_pergrad.runs import Batch
+from keras_pergrad.runs import Batch, arrays_kept
 
 # Name → (engine, which gradients, what it is).
 _DEFINITIONS = {
@@ -112,7 +112,13 @@ def explain(model: keras.Model, x: Any, y: Any = None, sample_weight: Any = None
         PerGradError: the batch or the model cannot be used; the message says why.
     """
     report = check_equivalence(model, x, y, sample_weight, engine="factored")
-    batch = Batch.of(x, y, sample_weight)
+    with arrays_kept(model):
+        found = _explained(report, model, Batch.of(x, y, sample_weight))
+    print(found)
+    return found
+
+
+def _explained(report: EquivalenceReport, model: keras.Model, batch: Batch) -> Explanation:
     request = Request(model, batch, get_engine("factored"), None, DEFAULT_MEMORY_BUDGET, 0)
     case = Case.of(request, report)
     if report.equivalent:
@@ -120,10 +126,19 @@ def explain(model: keras.Model, x: Any, y: Any = None, sample_weight: Any = None
         notes = [*report.notes, *(note for note in notes if note not in report.notes)]
         remarks = [*report.remarks, *remarks]
         report = dataclasses.replace(report, notes=notes, remarks=remarks, explained_on=case.size)
-    weights = {output.where: [float(w) for w in output.weights] for output in case.outputs}
-    found = Explanation(report, [_compared(case, name) for name in _DEFINITIONS], weights)
-    print(found)
-    return found
+    return Explanation(report, [_compared(case, name) for name in _DEFINITIONS], _weights(case))
+
+
+def _weights(case: Case) -> dict[str, list[float]]:
+    """By the names of losses, with the output's number where two have one name."""
+    names = [output.where for output in case.outputs]
+    shown = [
+        name if names.count(name) == 1 else f"{name}, output {k}" for k, name in enumerate(names)
+    ]
+    return {
+        name: [float(w) for w in output.weights]
+        for name, output in zip(shown, case.outputs, strict=True)
+    }
 
 
 def _compared(case: Case, name: str) -> Definition:

@@ -43,7 +43,7 @@ class Apart:
     layers: tuple[keras.Layer, ...] = ()
     factors: tuple[tuple[int, float], ...] = ()
     reductions: frozenset[int] = frozenset()
-    losses: tuple[keras.Loss, ...] = ()
+    losses: tuple[_keras.CompiledLoss, ...] = ()
     loss: bool = False
 
 

@@ -18,12 +18,13 @@ ARRAY_BYTES = 2**24  # of an array that is copied
 
 @contextlib.contextmanager
 def attributes_kept(model: keras.Model) -> Iterator[None]:
-    """Puts back every layer's attributes, what their containers hold, and all seeds.
+    """Puts back the attributes of layers and losses, what their containers hold, and all seeds.
 
     A `call` that stores a tensor on `self`, or fills `self.losses`, leaves nothing behind. Inside,
     layers do not rematerialize: the same numbers, without a custom gradient around the weights.
     """
-    kept = [(layer, dict(layer.__dict__)) for layer in _keras.layers_of(model)]
+    holders = [*_keras.layers_of(model), *_keras.loss_objects(model)[1:]]
+    kept = [(holder, dict(holder.__dict__)) for holder in holders]
     contents = [
         (container, container.copy())
         for _, attributes in kept
@@ -34,8 +35,8 @@ def attributes_kept(model: keras.Model) -> Iterator[None]:
         with _keras.seeds_kept():
             yield
     finally:
-        for layer, attributes in kept:
-            _restore(layer.__dict__, attributes)
+        for holder, attributes in kept:
+            _restore(holder.__dict__, attributes)
         for container, before in contents:
             refill(container, before)
 
@@ -119,9 +120,10 @@ def raw_variables(model: keras.Model) -> list[tf.Variable]:
 
 
 def _held(model: keras.Model) -> Iterator[Any]:
-    """What layers hold in attributes, and in containers among them."""
-    for layer in _keras.layers_of(model):
-        attributes = list(layer.__dict__.values())
+    """What layers and losses hold in attributes, and in containers and tuples among them."""
+    for holder in [*_keras.layers_of(model), *_keras.loss_objects(model)[1:]]:
+        attributes = list(holder.__dict__.values())
         yield from attributes
+        yield from (each for value in attributes if isinstance(value, tuple) for each in value)
         for container in list(containers_in(attributes)):
             yield from list(container.values() if isinstance(container, dict) else container)

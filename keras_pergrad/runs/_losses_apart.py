@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -15,15 +17,27 @@ from keras_pergrad.runs._replay import Replay
 
 
 @contextlib.contextmanager
-def called_one_by_one(losses: Collection[keras.Loss], told: Replay, size: int) -> Iterator[None]:
+def called_one_by_one(
+    losses: Collection[_keras.CompiledLoss], told: Replay, size: int
+) -> Iterator[None]:
     """Inside, some losses are the mean of what they give for each sample by itself. Eagerly.
 
     Args:
-        losses: which.
+        losses: which; of one that several outputs share, those calls alone that are meant.
         told: what replays the run; a loss that draws noise draws its row.
         size: the number of samples.
     """
+    calls: dict[int, set[int]] = {}
+    for each in losses:
+        calls.setdefault(id(each.loss), set()).add(each.call)
+    objects = {id(each.loss): each.loss for each in losses}
+    with contextlib.ExitStack() as stack:
+        for key, loss in objects.items():
+            stack.enter_context(_called_by(loss, calls[key], _mean(told, size)))
+        yield
 
+
+def _mean(told: Replay, size: int) -> Callable[..., tf.Tensor]:
     def mean(call: Callable, *args: Any, **kwargs: Any) -> tf.Tensor:
         drawn = told.drawn
         rows = []
@@ -36,10 +50,7 @@ def called_one_by_one(losses: Collection[keras.Loss], told: Replay, size: int) -
             call(*args, **kwargs)
         return tf.add_n(rows) / tf.cast(size, rows[0].dtype)
 
-    with contextlib.ExitStack() as stack:
-        for loss in losses:
-            stack.enter_context(_called_by(loss, mean))
-        yield
+    return mean
 
 
 def _as_alone(reduction: _keras.Reduction) -> tf.Tensor:
@@ -52,15 +63,16 @@ def _row_of(arguments: Any, at: tf.Tensor) -> Any:
 
 
 @contextlib.contextmanager
-def _called_by(loss: keras.Loss, mean: Callable[..., tf.Tensor]) -> Iterator[None]:
-    """Inside, `loss(...)` is `mean(call, ...)` of its own call.
+def _called_by(loss: keras.Loss, which: set[int], mean: Callable[..., tf.Tensor]) -> Iterator[None]:
+    """Inside, `loss(...)` is `mean(call, ...)` of its own call, in its calls number `which`.
 
     By a class of its own: Python looks a call up in the class, and others of it are not meant.
     """
-    kind = type(loss)
+    kind, count = type(loss), itertools.count()
 
     def called(self: keras.Loss, *args: Any, **kwargs: Any) -> tf.Tensor:
-        return mean(lambda *a, **k: kind.__call__(self, *a, **k), *args, **kwargs)
+        call = functools.partial(kind.__call__, self)
+        return mean(call, *args, **kwargs) if next(count) in which else call(*args, **kwargs)
 
     loss.__class__ = type(kind.__name__, (kind,), {"__call__": called})
     try:

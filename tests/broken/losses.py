@@ -54,6 +54,38 @@ def _for_several(factor: float, scale: float | None = None, **options):
     return build
 
 
+class PerTarget(keras.losses.Loss):
+    """Divides by how many targets there are in the whole batch."""
+
+    def call(self, y, y_pred):
+        return ops.sum((y - y_pred) ** 2, -1) / (1 + ops.sum(ops.cast(y > 0, y_pred.dtype)))
+
+
+def centred(y, y_pred):
+    """Against targets less their mean over the batch."""
+    return ops.mean((y - ops.mean(y, axis=0) - y_pred) ** 2, axis=-1)
+
+
+class TwoParts(keras.Model):
+    """Sums the loss of one output over the batch, and takes the mean of the other's."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = layers.Dense(2), layers.Dense(2)
+
+    def call(self, inputs):
+        return self.left(inputs), self.right(inputs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return ops.sum((y - y_pred[0]) ** 2) + ops.mean((y - y_pred[1]) ** 2)
+
+
+def _two_parts() -> keras.Model:
+    model = TwoParts()
+    model(floats(1, 5))
+    return compiled(model, None)
+
+
 LOSSES: dict[str, Broken] = {
     "Dice": Broken(segmenting(keras.losses.Dice), images(2), ((LOSS, "dice"),)),
     "Tversky": Broken(segmenting(keras.losses.Tversky), images(2), ((LOSS, "tversky"),)),
@@ -106,6 +138,17 @@ LOSSES: dict[str, Broken] = {
             None,
         ),
         ((NORMAL, "right"),),
+    ),
+    "targets less their mean over the batch": Broken(
+        chain((5,), dense(), loss=lambda: centred), numbers(5), ((NORMAL, "centred"),)
+    ),
+    "a sum of what the batch's targets divide": Broken(
+        chain((5,), dense(), loss=lambda: PerTarget(reduction="sum", name="per_target")),
+        numbers(5),
+        ((NORMAL, "per_target"), (NORMAL, "per_target")),
+    ),
+    "one of two outputs is summed by hand": Broken(
+        _two_parts, numbers(5), ((NORMAL, "compute_loss"),)
     ),
     "sum by hand": Broken(
         own_loss(lambda y, p: ops.sum((y - p) ** 2)), numbers(5), ((SCALE, "compute_loss"),)

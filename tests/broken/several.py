@@ -23,21 +23,28 @@ from tests.broken.base import (
 from tests.problems import compiled, floats
 
 
-def two_losses(*losses) -> Callable[[], keras.Model]:
+def two_losses(make: Callable[[], list | dict]) -> Callable[[], keras.Model]:
     """One loss an output, each of numbers between 0 and 1."""
 
     def build() -> keras.Model:
         start = keras.Input((5,))
         hidden = layers.Dense(6, "tanh")(start)
-        outputs = [layers.Dense(3, "sigmoid", name=name)(hidden) for name in ("left", "right")]
-        return compiled(keras.Model(start, outputs), [loss() for loss in losses])
+        outputs = {
+            name: layers.Dense(3, "sigmoid", name=name)(hidden) for name in ("left", "right")
+        }
+        return compiled(keras.Model(start, outputs), make())
 
     return build
 
 
-def two_labels() -> tuple:
-    labels = [(floats(SIZE, 3, seed=k) > 0).astype("float32") for k in (2, 3)]
-    return floats(SIZE, 5, seed=1), labels, None
+def _shared() -> dict:
+    dice = keras.losses.Dice()
+    return {"left": dice, "right": dice}
+
+
+def two_labels(more: float = 0.0) -> tuple:
+    left, right = ((floats(SIZE, 3, seed=k) > 0).astype("float32") for k in (2, 3))
+    return floats(SIZE, 5, seed=1), {"left": left, "right": more + right}, None
 
 
 SEVERAL: dict[str, Broken] = {
@@ -58,13 +65,26 @@ SEVERAL: dict[str, Broken] = {
         ((MODEL, "batch_normalization"), (LOSS, "dice")),
     ),
     "Dice and Tversky, each of an output": Broken(
-        two_losses(keras.losses.Dice, keras.losses.Tversky),
+        two_losses(lambda: {"left": keras.losses.Dice(), "right": keras.losses.Tversky()}),
         two_labels,
         ((LOSS, "left: dice"), (LOSS, "right: tversky")),
     ),
+    "losses in another order than the outputs": Broken(
+        two_losses(lambda: {"right": keras.losses.Dice(), "left": summed()}),
+        two_labels,
+        ((LOSS, "right: dice"), (NORMAL, "left: mean_squared_error")),
+    ),
+    "one Dice of two outputs": Broken(
+        two_losses(_shared), two_labels, ((LOSS, "left: dice"), (LOSS, "right: dice"))
+    ),
+    "a sum, and an output without a loss": Broken(
+        two_losses(lambda: {"left": summed(), "right": None}),
+        two_labels,
+        ((NORMAL, "left: mean_squared_error"),),
+    ),
     "Dice, beside a sum that is fifty times as large": Broken(
-        two_losses(keras.losses.Dice, lambda: summed()),
-        lambda: (two_labels()[0], [two_labels()[1][0], 30 + two_labels()[1][1]], None),
+        two_losses(lambda: {"left": keras.losses.Dice(), "right": summed()}),
+        lambda: two_labels(more=30.0),
         ((LOSS, "left: dice"), (NORMAL, "right: mean_squared_error")),
     ),
     "mask and a vector given to add_loss": Broken(

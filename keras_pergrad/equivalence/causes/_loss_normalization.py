@@ -12,7 +12,8 @@ KIND = "loss_normalization"
 EVEN = "Compute one number a sample, of all its parts, and take the mean of those."
 _BY_PLACE = (
     "The loss function gives a sample another number in a batch than alone, although Keras takes "
-    "the plain mean of those numbers: it looks at the sample's place, or at the whole batch."
+    "the plain mean of those numbers: it looks at the sample's place, or at the whole batch, as at "
+    "a mean of its targets."
 )
 _CONTRIBUTIONS = (
     "Contributions have these weights and add up: `per_sample_gradients(of='contribution')`, the "
@@ -23,38 +24,52 @@ _SHARES = "Shares add up: engine='factored'. For samples that count alike, "
 
 
 def loss_normalization(case: Case) -> Iterator[Cause]:
-    """One cause for every loss in which samples count otherwise than in the mean of the samples."""
+    """One cause for every loss in which samples count otherwise than in the mean of the samples.
+
+    Two for one that has both a reduction and a function by which they do.
+    """
     for output in case.outputs:
-        weighted = output.kind == "weighted"
-        if output.where in case.blamed or case.tied[output.number]:
+        if output.where in case.blamed or case.tied[output.number] or not _counts_otherwise(output):
             continue
-        if weighted or (output.kind == "scaled" and output.by_keras):
+        if not _is_plain_mean(output):
             explains = _undone(case, output)
-            if _is_in_function(case, output, explains):
-                explains = case.undo_loss(output)
-                if explains is None or case.difference.changed:
-                    yield Cause(KIND, output.where, _BY_PLACE, EVEN, explains)
+            idle = explains is not None and not case.difference.changed
+            if not (output.by_keras and idle):
+                yield _of_reduction(case, output, explains)
+            if not output.by_keras or not (idle or case.difference.is_left()):
                 continue
-            because, remedy = _words(output, case)
-            start = _CONTRIBUTIONS if output.by_keras else _SHARES
-            numbers = _table(output)
-            remedy = start + remedy
-            yield Cause(KIND, output.where, because, remedy, explains, numbers, case.samples)
+        explains = case.undo_loss(output)
+        if explains is None or case.difference.changed:
+            yield Cause(KIND, output.where, _BY_PLACE, EVEN, explains)
+
+
+def _counts_otherwise(output: Output) -> bool:
+    """Also by what it makes of other samples' targets, which no prediction's derivative shows."""
+    by_keras = output.kind == "scaled" and output.by_keras
+    by_targets = output.kind == "tied" and output.compiled is not None
+    return output.kind == "weighted" or by_keras or by_targets
 
 
 def _undone(case: Case, output: Output) -> float | None:
     if not output.by_keras:
         return case.undo_loss(output)
-    return case.difference.undo(reductions=frozenset([output.number]))
+    number = output.number if output.compiled is None else output.compiled.number
+    return case.difference.undo(reductions=frozenset([number]))
 
 
-def _is_in_function(case: Case, output: Output, explains: float | None) -> bool:
-    """Whether the reduction is the plain mean of numbers or, undone, changes nothing."""
-    if not output.by_keras or output.reduced is None:
-        return False
-    if output.reduced.kind == "sum_over_batch_size" and not output.reduced.masked:
+def _is_plain_mean(output: Output) -> bool:
+    """Whether Keras takes the plain mean of the function's numbers, or a factor is none of it."""
+    if output.kind == "tied":
         return True
-    return explains is not None and not case.difference.changed
+    reduced = output.reduced if output.by_keras else None
+    return reduced is not None and reduced.kind == "sum_over_batch_size" and not reduced.masked
+
+
+def _of_reduction(case: Case, output: Output, explains: float | None) -> Cause:
+    because, remedy = _words(output, case)
+    start = _CONTRIBUTIONS if output.by_keras else _SHARES
+    numbers = _table(output)
+    return Cause(KIND, output.where, because, start + remedy, explains, numbers, case.samples)
 
 
 def _words(output: Output, case: Case) -> tuple[str, str]:

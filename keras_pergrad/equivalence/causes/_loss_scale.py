@@ -17,24 +17,35 @@ KIND = "loss_scale"
 def loss_scale(case: Case) -> Iterator[Cause]:
     """The factor between the batch's gradient and the mean of the samples' own, if it is one."""
     scaled = [each for each in case.outputs if each.kind == "scaled" and not each.by_keras]
-    factor: float | None
     if scaled:
-        factor, where = float(np.nanmedian(scaled[0].weights)), scaled[0].where
-    elif (
-        case.difference.exists
-        and case.difference.is_left()
-        and not any(_is_known(o) for o in case.outputs)
-    ):
-        factor, where = _parallel(case), "compute_loss"
-    else:
-        return
-    if factor is None or abs(factor - 1) < 1e-3:
-        return
-    explains = case.difference.undo(loss=True)
-    if explains is None or (not scaled and case.difference.is_left()):
-        return
-    because, remedy = _words(factor, case)
-    yield Cause(KIND, where, because, remedy, explains)
+        yield from _of_outputs(case, scaled)
+    elif case.difference.is_left() and not any(_is_known(each) for each in case.outputs):
+        factor = _parallel(case)
+        if factor is None or abs(factor - 1) < 1e-3:
+            return
+        explains = case.difference.undo(loss=True)
+        if explains is not None and not case.difference.is_left():
+            yield Cause(KIND, "compute_loss", *_words(factor, case), explains)
+
+
+def _of_outputs(case: Case, scaled: list[Output]) -> Iterator[Cause]:
+    """One cause for each loss that has a factor; one for all where one piece of code makes them.
+
+    None where that gives its parts different ones: no number is that of the whole loss.
+    """
+    for output in scaled if all(each.compiled for each in scaled) else scaled[:1]:
+        alike = [output] if output.compiled else _with_weights(case.outputs)
+        factors = np.concatenate([each.weights for each in alike])
+        factor = float(np.nanmedian(factors))
+        if np.nanmax(abs(factors - factor)) > 1e-3 * abs(factor):
+            return
+        explains = case.undo_loss(output)
+        if explains is not None:
+            yield Cause(KIND, output.where, *_words(factor, case), explains)
+
+
+def _with_weights(outputs: list[Output]) -> list[Output]:
+    return [each for each in outputs if np.isfinite(each.weights).any()]
 
 
 def undivided(case: Case) -> Iterator[Cause]:

@@ -43,7 +43,20 @@ def _place(case: Case) -> tuple[str, str]:
         return "the predictions", "The forward pass gives them."
     if not bool(tf.math.is_finite(case.run.batch_gradient()[0])):
         return "the loss", "All predictions are finite, and the loss is not."
+    if case.alone and not is_finite(case.run_alone[0]):
+        return "the loss", _of_samples_alone(case)
     return _of_backward_pass(case)
+
+
+def _of_samples_alone(case: Case) -> str:
+    """What is said of a loss that is finite for the batch alone."""
+    wrong = np.flatnonzero(~np.isfinite(case.run_alone[0].numpy()))
+    shown = ", ".join(str(case.samples[k]) for k in wrong[:8])
+    return (
+        f"It is finite for the batch, and not for sample {shown} alone: it divides by a number "
+        "that is made of the batch, and is 0 for one without the others. Divide each sample's loss "
+        "by its own number, kept from 0, and then by the number of samples."
+    )
 
 
 def _of_backward_pass(case: Case) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from keras_pergrad import _keras
+from keras_pergrad.engines import in_turn
 from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence._loss_scaling import against_overflow
 from keras_pergrad.equivalence.causes._precision import KIND
@@ -76,10 +77,12 @@ def _reached_in_float64(case: Case) -> _Exact | None:
         run = start(case.model, case.run.batch.doubled(), of="own", double=True)
         reached = [(each.layer, _largest(each.outputs)) for each in run.calls().walk()]
         loss, gradient = run.batch_gradient()
+        alone = in_turn(run, tf.range(case.size)) if case.alone else ()
     scale = case.run.gradient_scale
     by = 1.0 if scale is None else float(scale) * case.size
     largest = _largest(gradient)
-    if max(largest, _largest(loss), *(each for _, each in reached)) == float("inf"):
+    others = [_largest(loss), _largest(alone), *(each for _, each in reached)]
+    if max(largest, *others) == float("inf"):
         return None
     dtype = case.report.tolerance.dtype
     outputs = [(place_of(e), top) for e, top in reached if e.compute_dtype == dtype]

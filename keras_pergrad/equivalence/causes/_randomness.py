@@ -11,6 +11,7 @@ KIND = "randomness"
 _TWO = (
     "Called twice on the same samples, with the same weights, state and seeds, it gives two results"
 )
+_LOSS = "Computed twice of the same predictions and targets, the loss is two numbers"
 _NOWHERE = (
     "it draws noise where nobody can record it, and no two runs are of one function (or keeps "
     "something that nobody can copy and put back)"
@@ -26,6 +27,8 @@ def randomness(case: Case) -> Iterator[Cause]:
     for each in case.unsteady:
         if not each.state:
             yield Cause(KIND, place_of(each.call.layer), f"{_TWO}: {_how(each)}.", _REMEDY)
+    if not case.unsteady and not case.loss_repeats:
+        yield Cause(KIND, case.name_of_loss, f"{_LOSS}: {_NOWHERE}.", _REMEDY)
 
 
 def replayed_noise(case: Case) -> Iterator[Cause]:

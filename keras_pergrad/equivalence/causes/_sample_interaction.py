@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import keras
 
+from keras_pergrad import _keras
 from keras_pergrad.engines import Meeting
 from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence.causes._only_traced import meetings_of
@@ -16,10 +17,10 @@ STATISTICS = (
     "It normalizes every sample with the mean and variance of the whole batch, so that a sample "
     "alone, normalized by itself, is another function."
 )
-NORMALIZE = (
-    "Use GroupNormalization (`pg.replace_batch_norm(model)` gives a copy that does), freeze the "
-    "layer, or read shares: `per_sample_gradients` with engine='factored'."
+_INSTEAD = (
+    "Use GroupNormalization{}, freeze the layer, or read shares: `per_sample_gradients` with "
 )
+_COPY = " (`pg.replace_batch_norm(model)` gives a copy that does)"
 _APART = (
     "Compute it within each sample, along other axes than the first; or read shares: "
     "`per_sample_gradients` with engine='factored'."
@@ -37,8 +38,20 @@ def sample_interaction(case: Case) -> Iterator[Cause]:
         because += [_behaviour(mixing), _seen(layer, meetings)]
         where = place_of(layer)
         explains = case.difference.undo(layers=(layer,))
-        remedy = NORMALIZE if normalizes else _APART
+        remedy = instead_of(layer, case.model) if normalizes else _APART
         yield Cause(KIND, where, " ".join(because), remedy, explains)
+
+
+def instead_of(layer: keras.Layer, model: keras.Model) -> str:
+    """What to use instead of a BatchNormalization, and what does it where anything can."""
+    return f"{_INSTEAD.format(_COPY if _can_be_exchanged(layer, model) else '')}with engine='factored'."
+
+
+def _can_be_exchanged(layer: keras.Layer, model: keras.Layer) -> bool:
+    """Whether Keras knows the layers around it, as `replace_batch_norm` needs."""
+    if not isinstance(model, (keras.Sequential, _keras.Functional)):
+        return False
+    return any(each is layer or _can_be_exchanged(layer, each) for each in model.layers)
 
 
 def has_batch_statistics(layer: keras.Layer) -> bool:

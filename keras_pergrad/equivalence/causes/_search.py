@@ -122,7 +122,7 @@ def _told_beside(group: tuple[Find, ...], case: Case) -> tuple[Find, ...]:
     """What can be told beside a cause of the group: nothing of predictions that are not finite."""
     if group == (non_finite,) or not is_finite(case.run.y_pred):
         return ()
-    return _IN_LAYERS if case.unsteady else _IN_BATCH
+    return _IN_LAYERS if case.unsteady or not case.loss_repeats else _IN_BATCH
 
 
 def _hidden_by(causes: list[Cause], told: tuple[Find, ...] = ()) -> str:

@@ -15,7 +15,12 @@ def batch_statistics(model: keras.Model, report: EquivalenceReport) -> list[Caus
     if report.coupling.passed:
         return []
     return [
-        Cause(interaction.KIND, layer.path, interaction.STATISTICS, interaction.NORMALIZE)
+        Cause(
+            interaction.KIND,
+            layer.path,
+            interaction.STATISTICS,
+            interaction.instead_of(layer, model),
+        )
         for layer in layers_with_batch_statistics(model)
     ]
 

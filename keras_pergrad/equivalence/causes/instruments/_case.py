@@ -8,6 +8,7 @@ from functools import cached_property
 import keras
 import tensorflow as tf
 
+from keras_pergrad import _keras
 from keras_pergrad.engines import PrimeTrace, in_turn, why_not_alone
 from keras_pergrad.equivalence._chance import halvings, pick
 from keras_pergrad.equivalence._once import Request, as_in_training
@@ -100,9 +101,14 @@ class Case:
         return not self.alone or self.difference.relative >= self.report.max_relative_error / 3
 
     @cached_property
+    def run_alone(self) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """The samples' own losses `[n]` and gradients, each run alone by the loop."""
+        return in_turn(self.run, tf.range(self.size))
+
+    @property
     def own(self) -> list[tf.Tensor]:
-        """The samples' own gradients, each run alone by the loop: `[n, *weight.shape]`."""
-        return in_turn(self.run, tf.range(self.size))[1]
+        """Those gradients: `[n, *weight.shape]`."""
+        return self.run_alone[1]
 
     @cached_property
     def batch(self) -> Gradient:
@@ -134,6 +140,19 @@ class Case:
         return find_unsteady(self.run, self.calls)
 
     @cached_property
+    def loss_repeats(self) -> bool:
+        """Whether the loss of the same predictions is the same number; or it is none at all."""
+        one, other = (float(self.run.loss_at(self.run.y_pred)) for _ in range(2))
+        return not abs(one - other) > 10 * self.rtol * max(abs(one), abs(other))
+
+    @property
+    def name_of_loss(self) -> str:
+        """What the whole loss is called."""
+        losses = _keras.loss_objects(self.model)[1:]
+        own = type(self.model).compute_loss is not keras.Model.compute_loss
+        return "compute_loss" if own or len(losses) != 1 else losses[0].name
+
+    @cached_property
     def trace(self) -> PrimeTrace:
         """The run, traced and not run; with the errors of a model that cannot be traced so."""
         return PrimeTrace(self.run, sizes_in(self.calls))
@@ -163,9 +182,9 @@ class Case:
 
     def undo_loss(self, output: Output) -> float | None:
         """Which part of the difference goes with the loss of an output, alone where that can be."""
-        if output.loss is None or len(self.outputs) == 1:
+        if output.compiled is None or len(self.outputs) == 1:
             return self.difference.undo(loss=True)
-        return self.difference.undo(losses=(output.loss,))
+        return self.difference.undo(losses=(output.compiled,))
 
     @cached_property
     def tied(self) -> list[bool]:

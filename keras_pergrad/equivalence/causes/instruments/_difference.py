@@ -9,6 +9,7 @@ from functools import cached_property
 import keras
 import tensorflow as tf
 
+from keras_pergrad import _keras
 from keras_pergrad.engines import in_turn
 from keras_pergrad.equivalence.causes.instruments._gradient import (
     Gradient,
@@ -87,7 +88,7 @@ class Difference:
         layers: tuple[keras.Layer, ...] = (),
         factors: tuple[tuple[int, float], ...] = (),
         reductions: frozenset[int] = frozenset(),
-        losses: tuple[keras.Loss, ...] = (),
+        losses: tuple[_keras.CompiledLoss, ...] = (),
         loss: bool = False,
     ) -> float | None:
         """Undoes something more (see `Apart`); answers which part of the difference goes with it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +10,14 @@ import keras
 import numpy as np
 
 from keras_pergrad import _keras
-from keras_pergrad.runs import Reduced, Run, heard_reductions, loss_of_keras, weights_in_loss
+from keras_pergrad.runs import (
+    Reduced,
+    Run,
+    heard_reductions,
+    leaves,
+    loss_of_keras,
+    weights_in_loss,
+)
 
 Kind = Literal["plain", "scaled", "weighted", "tied"]
 
@@ -20,13 +27,13 @@ class Output:
     """One output of the model, and its loss.
 
     Attributes:
-        number: of the output.
+        number: of the output, among those of floating-point numbers.
         where: the name of its loss, `compute_loss` where that is the user's own.
         kind: what the loss makes of the derivatives that the samples have alone: `"plain"` their
             mean; `"scaled"` that times one number, or `"weighted"` with one number a sample;
             `"tied"` something else, as samples tied to each other.
         weights: `[n]`, those numbers; NaN for a sample with a loss of derivative zero.
-        loss: the Keras loss, or None where the user's code reduces.
+        compiled: the loss as Keras calls it, or None where the user's code does.
         reduced: what Keras has reduced for it, or None.
     """
 
@@ -34,8 +41,13 @@ class Output:
     where: str
     kind: Kind
     weights: np.ndarray
-    loss: keras.Loss | None
+    compiled: _keras.CompiledLoss | None
     reduced: Reduced | None
+
+    @property
+    def loss(self) -> keras.Loss | None:
+        """The Keras loss, or None."""
+        return None if self.compiled is None else self.compiled.loss
 
     @property
     def by_keras(self) -> bool:
@@ -51,15 +63,17 @@ def find_outputs(run: Run, limit: float, samples: Sequence[int] | None = None) -
         limit: the largest relative error that rounding explains.
         samples: those that are looked at, all by default.
     """
-    found, names = weights_in_loss(run, samples), _losses(run.model)
+    compiled = _compiled(run)
     heard = heard_reductions(run)
-    aligned = len(names) == len(found) == len(heard)
+    known = len(heard) == len(compiled)
+    names = _names(run, compiled)
     outputs = []
-    for k, each in enumerate(found):
-        where, loss = names[k] if aligned else _unnamed(run.model, k)
+    for k, each in enumerate(weights_in_loss(run, samples)):
         weights, left = np.asarray(each.weights), np.asarray(each.residuals)
-        reduced = heard[k] if aligned else None
-        outputs.append(Output(k, where, _kind(weights, left, limit), weights, loss, reduced))
+        here = compiled.get(k)
+        reduced = heard[here.number] if known and here is not None else None
+        kind = _kind(weights, left, limit)
+        outputs.append(Output(k, names(k), kind, weights, here, reduced))
     return outputs
 
 
@@ -75,17 +89,29 @@ def _kind(weights: np.ndarray, residuals: np.ndarray, limit: float) -> Kind:
     return "scaled" if even else "weighted"
 
 
-def _losses(model: keras.Model) -> list[tuple[str, keras.Loss]]:
-    """The losses of Keras' own `compute_loss`, one an output, with their names."""
-    if loss_of_keras(model) is None:
-        return []
-    losses = _keras.loss_objects(model)[1:]
-    several = len(losses) > 1
-    names = _keras.output_names(model) if several else []
-    named = [f"{name}: " for name in names] if len(names) == len(losses) else [""] * len(losses)
-    return [(f"{name}{loss.name}", loss) for name, loss in zip(named, losses, strict=True)]
+def _compiled(run: Run) -> dict[int, _keras.CompiledLoss]:
+    """The losses of Keras' own `compute_loss`, by the number of the output; none of several."""
+    if loss_of_keras(run.model) is None:
+        return {}
+    floats = [leaf.dtype.is_floating for leaf in leaves(run.y_pred)]
+    number = {leaf: sum(floats[:leaf]) for leaf, floating in enumerate(floats) if floating}
+    found = _keras.compiled_losses(run.model, run.y_pred)
+    placed = {number[each.leaf]: each for each in found if each.leaf in number}
+    return placed if len(placed) == len(found) else {}
 
 
-def _unnamed(model: keras.Model, k: int) -> tuple[str, None]:
-    own = type(model).compute_loss is not keras.Model.compute_loss
-    return ("compute_loss" if own else f"the loss of output {k}"), None
+def _names(run: Run, compiled: dict[int, _keras.CompiledLoss]) -> Callable[[int], str]:
+    """What the loss of an output is called."""
+    outputs = leaves(run.y_pred)
+    names = _keras.output_names(run.model)
+    names = names if len(names) == len(outputs) else []
+
+    def name(k: int) -> str:
+        here = compiled.get(k)
+        if here is None:
+            own = type(run.model).compute_loss is not keras.Model.compute_loss
+            return "compute_loss" if own else f"the loss of output {k}"
+        of = here.name or (names[here.leaf] if names and here.leaf is not None else None)
+        return f"{of}: {here.loss.name}" if of and len(outputs) > 1 else here.loss.name
+
+    return name
