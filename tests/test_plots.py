@@ -188,7 +188,7 @@ def test_what_is_no_record_is_refused(picture, source):
 
 @pytest.mark.parametrize("picture", [plots.norms, plots.noise_scale])
 def test_a_layer_that_does_not_exist_is_refused_with_the_nearest(picture):
-    with pytest.raises(pg.PerGradError, match=r"'net/first'.*Received: group='net/frist'"):
+    with pytest.raises(pg.PerGradError, match=r"Did you mean 'net/first'.*Received: 'net/frist'"):
         picture(records(2), "net/frist")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from keras_pergrad import _keras, plots
 from keras_pergrad.callbacks._board import Board
@@ -22,10 +23,11 @@ from keras_pergrad.diagnostics import (
     Record,
     Scores,
     diagnostics_of,
+    expect_group,
     expect_names,
     noise_scale,
 )
-from keras_pergrad.engines import DEFAULT_MEMORY_BUDGET, Engine
+from keras_pergrad.engines import DEFAULT_MEMORY_BUDGET, Engine, expect_memory_budget
 from keras_pergrad.errors import PerGradError
 from keras_pergrad.models import start_monitoring, stop_monitoring
 from keras_pergrad.scores import How, MeanGradient
@@ -42,9 +44,9 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
     One line added to `fit`. Every `every`-th step the norms of the samples' gradients, and at
     higher levels their inner products, become the numbers of *Watching training* in the
     documentation: in `logs`, and so in the progress bar, `History`, CSVLogger, TensorBoard and
-    `EarlyStopping(monitor="grad_noise_scale")`; in `records`, one for each measured step; and in a
-    table of the rows of the data that stand out. An epoch's number is made of the terms of all its
-    measured steps: a ratio is one of means.
+    `EarlyStopping(monitor="grad_noise_scale", mode="max")`; in `records`, one for each measured
+    step; and in a table of the rows of the data that stand out. An epoch's number is made of the
+    terms of all its measured steps, NaN for none: a ratio is one of means.
 
     Guarantees: weights, optimizer, seeds, statistics, metrics and their history are, bit by bit,
     those of a training without it. Steps that are not measured cost nothing but a comparison.
@@ -98,6 +100,9 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
     ):
         super().__init__()
         _expect_whole(every=every, top_k=top_k, max_ids=max_ids)
+        expect_memory_budget(memory_budget)
+        if clip_norm is not None and not (isinstance(clip_norm, int | float) and clip_norm > 0):
+            raise PerGradError(f"`clip_norm` is a positive number. Received: {clip_norm!r}.")
         self.level, self.every = level, every
         self.diagnostics = diagnostics_of(level, clip_norm)
         self.scalars = self._names(scalars)
@@ -109,7 +114,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         if validation is not None:
             self._validation = MeanGradient(validation, How(engine, memory_budget=memory_budget))
         self._logs = dict.fromkeys(self.scalars, float("nan"))
-        self._started = self._running = False
+        self._started = self._running = self._measured = False
         self.probe = self._new_probe()
 
     # --- what was measured ---
@@ -139,9 +144,17 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         Args:
             group: `"model"`, or a layer.
             last: how many of the last records; all by default.
+
+        Raises:
+            PerGradError: no such layer, or `last` below 1.
         """
         records = list(self.records)
-        return noise_scale(records if last is None else records[-last:], group)
+        if last is not None:
+            _expect_whole(last=last)
+            records = records[-last:]
+        if records:
+            expect_group(records, group)
+        return noise_scale(records, group)
 
     def dashboard(self, x: Any = None) -> Figure:
         """All pictures of `pg.plots` in one matplotlib figure, not shown.
@@ -174,12 +187,16 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._journal.begin_epoch(epoch)
+        self._logs = dict.fromkeys(self.scalars, float("nan"))
+        self._measured = False
         if self._validation is not None:
             gradient = self._validation.of(self.model)
             self.probe.prepare(self.model)
             self.probe.refer_to(gradient)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if not self._measured:
+            self._remarks.on_nothing(epoch, self.every)
         if self.records:
             self._board.epoch(self.records[-1].step, self.outliers(), self.dashboard)
 
@@ -210,6 +227,8 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
 
     def after_call(self, model: keras.Model, logs: Any) -> Any:
         steps = self.probe.take()
+        self._measured |= bool(steps)
+        steps = self._remarks.without_skipped(steps, model.optimizer)
         if steps:
             made = self._journal.take_in(steps, self.probe)
             for step, record in zip(steps, made, strict=True):
@@ -230,14 +249,16 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
             return known
         if scalars is None:
             return [name for name in SHOWN if name in known]
-        names = [scalars] if isinstance(scalars, str) else list(scalars)
+        several = isinstance(scalars, Iterable) and not isinstance(scalars, str)
+        names: list[Any] = list(scalars) if several else [scalars]
         expect_names(names, known)
         return names
 
 
 def _expect_whole(**numbers: Any) -> None:
     for name, value in numbers.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or value < 1:
             raise PerGradError(
                 f"`{name}` is a whole number of at least 1. Received: {name}={value!r}."
             )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import warnings
 
-from keras_pergrad.diagnostics import Record, SampleSums
+import keras
+import numpy as np
+
+from keras_pergrad.diagnostics import MeasuredStep, Record, SampleSums
 from keras_pergrad.errors import PerGradWarning
 
 _ALONE = "A batch of one tells nothing of noise: its noise scale is NaN."
@@ -15,6 +18,14 @@ _NON_FINITE = (
 _UNKNOWN = (
     "The samples' contributions cannot be told apart in this loss; what is measured are parts that "
     "do not add up to the update. `check_equivalence` says why."
+)
+_NOT_MEASURED = (
+    "No step of an epoch was measured, so that its numbers are NaN: it is shorter than `every`. "
+    "Give a smaller `every`."
+)
+_SKIPPED = (
+    "Gradients overflowed in float16, and Keras skipped the update and made its loss scale "
+    "smaller. Such steps have no record: their rows are not to blame."
 )
 _NO_ROOM = (
     "There are more rows than `samples()` has room for; those that come now are left out. Give a "
@@ -33,14 +44,39 @@ class Remarks:
         if record.size < 2:
             self._once(_ALONE, record)
         if record.non_finite:
-            self._once(_NON_FINITE, record, f" {record.non_finite[:5]}.")
+            where = f" {record.non_finite[:5]}, first in {record.non_finite_in!r}."
+            self._once(_NON_FINITE, record, where)
         if not record.known and not record.non_finite:
             self._once(_UNKNOWN, record)
         if samples.left_out:
             self._once(_NO_ROOM, record, f" It is {samples.max_ids}.")
 
+    def on_nothing(self, epoch: int, every: int) -> None:
+        """Says that no step of an epoch was measured."""
+        self._tell(_NOT_MEASURED, f"Received: epoch {epoch}, every={every}.")
+
+    def without_skipped(
+        self, steps: list[MeasuredStep], optimizer: keras.Optimizer
+    ) -> list[MeasuredStep]:
+        """The steps but those that a loss scale has made overflow, whose losses are finite."""
+        if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            return steps
+        kept = [step for step in steps if not _overflowed(step)]
+        if len(kept) < len(steps):
+            first = next(step for step in steps if _overflowed(step))
+            self._tell(_SKIPPED, f"Received: step {first.step} with {first.size} samples.")
+        return kept
+
     def _once(self, text: str, record: Record, more: str = "") -> None:
+        received = f"Received: step {record.step} with {record.size} samples."
+        self._tell(text, received, more)
+
+    def _tell(self, text: str, received: str, more: str = "") -> None:
         if text not in self._said:
             self._said.add(text)
-            received = f"Received: step {record.step} with {record.size} samples."
-            warnings.warn(f"{text}{more} {received}", PerGradWarning, stacklevel=2)
+            warnings.warn(f"{text}{more} {received}", PerGradWarning, stacklevel=3)
+
+
+def _overflowed(step: MeasuredStep) -> bool:
+    wrong = ~step.finite
+    return bool(wrong.any() and np.isfinite(step.losses[wrong]).all())

@@ -5,7 +5,7 @@
 `_catalogue.py` lists the diagnostics.
 """
 
-from keras_pergrad.diagnostics._catalogue import diagnostics_of, expect_names
+from keras_pergrad.diagnostics._catalogue import diagnostics_of, expect_group, expect_names
 from keras_pergrad.diagnostics._conflict import LossConflict, loss_conflict
 from keras_pergrad.diagnostics._diagnostic import Diagnostic
 from keras_pergrad.diagnostics._epochs import by_epoch
@@ -57,6 +57,7 @@ __all__ = [
     "Window",
     "by_epoch",
     "diagnostics_of",
+    "expect_group",
     "expect_names",
     "load_records",
     "loss_conflict",

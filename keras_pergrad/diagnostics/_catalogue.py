@@ -10,6 +10,8 @@ from keras_pergrad.diagnostics._directions import Contributions, Cosine, InnerAn
 from keras_pergrad.diagnostics._noise import Coherence, NoiseScale, NormTest
 from keras_pergrad.diagnostics._norms import ClipFraction, Concentration, LargestNorm, NormQuantiles
 from keras_pergrad.diagnostics._pairs import Pairs, PairwiseCosine, ParameterSignal
+from keras_pergrad.diagnostics._record import Record
+from keras_pergrad.diagnostics._step import MODEL
 from keras_pergrad.diagnostics._update import LossChange
 from keras_pergrad.errors import PerGradError
 
@@ -60,6 +62,16 @@ def expect_names(
                 f"No {what} is called so.{_nearest(name, known)} There are: "
                 f"{', '.join(known)}. Received: {name!r}."
             )
+
+
+def expect_group(records: Sequence[Record], group: str) -> None:
+    """Refuses a layer that the records do not have.
+
+    Raises:
+        PerGradError: with the nearest names there are.
+    """
+    known = list(dict.fromkeys(name for each in records for name in (MODEL, *each.groups)))
+    expect_names([group], known, "layer of the records")
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

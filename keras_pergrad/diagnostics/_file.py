@@ -33,7 +33,7 @@ def load_records(path: str | os.PathLike) -> list[Record]:
         keras_pergrad.errors.DataError: There is no such file of records. Received: ...
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as error:
         raise DataError(f"There is no such file of records. Received: path={path!r}.") from error
     records: list[Record] = []
@@ -89,7 +89,7 @@ class RecordFile:
 
     def before(self, step: int) -> list[Record]:
         """The records of earlier steps that the file has, to go on from; none if there is none."""
-        if self.path is None or not self.path.exists() or step == 0:
+        if self.path is None or not self.path.is_file() or step == 0:
             return []
         return [record for record in load_records(self.path) if record.step < step]
 

@@ -66,7 +66,7 @@ class Journal:
         for record in self._file.before(step):
             self.records.append(record)
             self.table.put(record.rows)
-            self.table.spread = Spread(int(record.spread[0]), record.spread[1])
+            self.table.spread = Spread(int(record.spread[0]), *record.spread[1:])
             if record.epoch == self._epoch:
                 self._window.add(record)
 

@@ -24,6 +24,7 @@ class NoiseScaleEstimate:
             signal that these steps cannot tell their ratio.
         steps: how many.
         batch_size: their mean number of samples.
+        noise: the mean of `tr`.
     """
 
     value: float
@@ -32,19 +33,32 @@ class NoiseScaleEstimate:
     noise_dominated: bool
     steps: int
     batch_size: float
+    noise: float = float("nan")
+
+    @property
+    def is_still(self) -> bool:
+        """Whether there is neither noise nor signal."""
+        return self.noise_dominated and self.noise == 0
 
     @property
     def advice(self) -> str:
         """What follows for the batch size."""
         if self.steps == 0:
-            return "No step was measured, or none with two samples."
+            return (
+                "No step tells a noise scale: none was measured, or none with two samples that "
+                "have finite gradients, and contributions that add up to the update."
+            )
+        if self.is_still:
+            return f"All gradients of these {self.steps} steps are zero: there is nothing to learn."
         if self.noise_dominated:
             return (
                 f"Noise dominates the gradients of these {self.steps} steps, so that no noise "
                 "scale can be told: it is far above the batch size. Average over more steps; a "
                 "larger batch or a smaller learning rate would pay."
             )
-        part = self.batch_size / self.value if self.value else np.inf
+        if not self.value:
+            return "All samples have the same gradient: one of them would do."
+        part = self.batch_size / self.value
         size = f"Your batch of {self.batch_size:.0f} is {part:.2g} of the noise scale"
         if part < 0.5:
             return f"{size}: a larger batch would pay, nearly in proportion."
@@ -60,7 +74,7 @@ def noise_scale(records: Iterable[Record], group: str = MODEL) -> NoiseScaleEsti
         records: the steps.
         group: `"model"`, or a layer or variable that the records have.
     """
-    found = [(record.noise[group], record.size) for record in records if group in record.noise]
+    found = [(r.noise[group], r.size) for r in records if group in r.noise and r.known]
     found = [(terms, size) for terms, size in found if np.isfinite(terms).all()]
     if not found:
         return NoiseScaleEstimate(np.nan, np.nan, np.nan, False, 0, np.nan)
@@ -68,10 +82,10 @@ def noise_scale(records: Iterable[Record], group: str = MODEL) -> NoiseScaleEsti
     size = float(np.mean([each for _, each in found]))
     trace, signal = terms.mean(axis=0)
     if signal <= 0:
-        return NoiseScaleEstimate(np.nan, np.nan, np.nan, True, len(terms), size)
+        return NoiseScaleEstimate(np.nan, np.nan, np.nan, True, len(terms), size, float(trace))
     value = max(trace, 0.0) / signal
     low, high = jackknife_interval(terms)
-    return NoiseScaleEstimate(float(value), low, high, False, len(terms), size)
+    return NoiseScaleEstimate(float(value), low, high, False, len(terms), size, float(trace))
 
 
 def jackknife_interval(terms: np.ndarray) -> tuple[float, float]:

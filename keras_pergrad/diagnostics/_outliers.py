@@ -14,7 +14,8 @@ from keras_pergrad.diagnostics._step import CANCELLED, Groups, MeasuredStep
 _MAD = 1.4826  # makes the median absolute deviation that of a normal distribution
 _MEAN_DEVIATION = 1.2533  # and this the mean one
 _ROUNDING = 1e-6  # of a norm in float32: what is nearer is as large
-STEADY = 64  # samples by which a spread is told; a smaller step borrows from those before it
+# Samples by which a spread is told, and a middle; a smaller step borrows from those before it.
+STEADY, STEADY_MIDDLE = 64, 8
 
 
 class OutlierTable:
@@ -77,18 +78,27 @@ class OutlierTable:
 
 @dataclasses.dataclass
 class Spread:
-    """How far `log ‖g_i‖` is from its median in the steps so far.
+    """How far `log ‖g_i‖` is from its middle in the steps so far.
 
     That of three samples is a matter of luck, and would put rows of the last, short batch of each
-    epoch on top. So a step of fewer than 64 samples is put together with those before it.
+    epoch on top. So a step of fewer than 64 samples is put together with those before it; and its
+    median, if it has fewer than 8, as that of two is as far from either.
 
     Attributes:
         samples: how many it is made of, 64 at most.
         size: the root of the mean square, weighted by samples.
+        middle: the median of the last step, with what it borrowed.
     """
 
     samples: int = 0
     size: float = 0.0
+    middle: float = 0.0
+
+    def middle_of(self, samples: int, median: float) -> float:
+        """Takes in a step's median; answers what its rows are measured from."""
+        borrowed = min(self.samples, max(STEADY_MIDDLE - samples, 0))
+        self.middle = (samples * median + borrowed * self.middle) / (samples + borrowed)
+        return self.middle
 
     def with_step(self, samples: int, size: float) -> float:
         """Takes in a step; answers the spread that its rows are measured by."""
@@ -106,9 +116,12 @@ def standing_out(
     squares = step.samples["squared_norms"]
     whole = squares.sum(axis=1)
     usable = step.finite & (whole > 0)
-    if usable.sum() < 2:
+    if not usable.any():
         return []
+    seen = table.spread.samples + usable.sum()
     z = robust_z(whole, usable, table.spread)
+    if seen < 2:
+        return []
     largest = np.argsort(-np.where(usable, whole, -1.0), kind="stable")
     largest = largest[: min(table.top_k, usable.sum())]
     order = largest[table.candidates(step.ids[largest].tolist(), z[largest].tolist())]
@@ -138,7 +151,7 @@ def robust_z(squares: np.ndarray, usable: np.ndarray, spread: Spread) -> np.ndar
     Hoaglin 1993, "How to detect and handle outliers").
     """
     logs = np.log(np.where(usable, squares, 1.0)) / 2
-    apart = logs - np.median(logs[usable])
+    apart = logs - spread.middle_of(int(usable.sum()), float(np.median(logs[usable])))
     sizes = np.abs(apart[usable])
     own = _MAD * np.median(sizes)
     if own < _ROUNDING:

@@ -124,8 +124,8 @@ def _signal(g: SampleGradients) -> tf.Tensor:
         square = tf.cast(mean, tf.float64) ** 2
         variance = (tf.cast(moment, tf.float64) - square) * size / tf.maximum(size - 1, 1)
         ratio = tf.math.divide_no_nan(square - variance / size, variance)
-        varies = variance > _ROUNDING * tf.cast(moment, tf.float64)
-        found.append(tf.reduce_sum(tf.where(varies, ratio, tf.zeros_like(ratio))))
+        still = variance <= _ROUNDING * tf.cast(moment, tf.float64)  # not so of NaN
+        found.append(tf.reduce_sum(tf.where(still, tf.zeros_like(ratio), ratio)))
     return tf.stack(found)
 
 

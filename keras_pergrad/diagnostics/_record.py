@@ -22,7 +22,7 @@ class OutlierRow:
         loss: of the sample; NaN where it was not computed.
         layer: the layer with the largest part of the gradient.
         contribution: `p_i/(B n2)`, the part of the update that it supplied; NaN at level `"norms"`.
-        seen: in how many measured steps it stood out.
+        seen: how often it stood out.
     """
 
     id: int
@@ -54,7 +54,11 @@ class Record:
         rows: those that have come into the outlier table.
         known: whether the samples' contributions exist.
         histograms: `"log_norm"`, `"grad_cosine"` → how many samples are in each bin of `EDGES`.
-        spread: of `log ‖g_i‖`, by which `z` was made: how many samples it is of, and its size.
+        spread: of `log ‖g_i‖`, by which `z` was made: how many samples it is of, its size, and
+            the middle.
+        alike: ids of the two rows whose gradients are the most alike, at level `"full"`: near
+            duplicates, if `grad_most_alike` is nearly 1.
+        non_finite_in: the first layer with NaN or Inf in a sample's gradient.
     """
 
     step: int
@@ -71,6 +75,8 @@ class Record:
     known: bool = True
     histograms: dict[str, list[int]] = field(default_factory=dict)
     spread: list[float] = field(default_factory=list)
+    alike: list[int] = field(default_factory=list)
+    non_finite_in: str = ""
 
     def to_json(self) -> str:
         """One line; NaN is null and infinity a string, as JSON has neither."""

@@ -9,6 +9,7 @@ import numpy as np
 from keras_pergrad.diagnostics._diagnostic import Diagnostic
 from keras_pergrad.diagnostics._histograms import histograms
 from keras_pergrad.diagnostics._outliers import OutlierTable, standing_out
+from keras_pergrad.diagnostics._primitives import GRAM
 from keras_pergrad.diagnostics._record import Record
 from keras_pergrad.diagnostics._step import Groups, MeasuredStep, Seen
 
@@ -66,8 +67,16 @@ class Summary:
             table.add(rows),
             step.known,
             histograms(seen),
-            [table.spread.samples, table.spread.size],
+            [table.spread.samples, table.spread.size, table.spread.middle],
+            _most_alike(step),
+            self._first_wrong(step),
         )
+
+    def _first_wrong(self, step: MeasuredStep) -> str:
+        """The first layer, in the model's order, with NaN or Inf in a sample's gradient."""
+        wrong = ~np.isfinite(step.samples["squared_norms"]).all(axis=0)
+        names, of_layer = self.groups.names, self.groups.matrix[wrong].any(axis=0)
+        return next((names[k] for k in self.groups.places("layer") if of_layer[k]), "")
 
     def _by_group(self, values: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
         """Layer or variable → number → value."""
@@ -106,6 +115,14 @@ class Summary:
         if found is None:
             return [(name, np.array([np.nan])) for name in diagnostic.names]
         return zip(diagnostic.names, diagnostic.values(found), strict=True)
+
+
+def _most_alike(step: MeasuredStep) -> list[int]:
+    """The ids of the two rows whose gradients are the most alike, where that was measured."""
+    gram = step.of_step.get(GRAM)
+    if gram is None or step.size < 2 or not np.isfinite(gram).all():
+        return []
+    return [int(step.ids[int(k)]) for k in gram[-2:]]
 
 
 class Window:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_pergrad import diagnostics
-from keras_pergrad.diagnostics import MODEL, NoiseScaleEstimate, Record
+from keras_pergrad.diagnostics import MODEL, NoiseScaleEstimate, Record, expect_group
 from keras_pergrad.plots import _figure
-from keras_pergrad.plots._source import Source, expect_group, records_of
+from keras_pergrad.plots._source import Source, records_of
 from keras_pergrad.plots._windows import windows
 
 if TYPE_CHECKING:

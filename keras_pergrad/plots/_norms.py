@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_pergrad.diagnostics import MODEL, Record
+from keras_pergrad.diagnostics import MODEL, Record, expect_group
 from keras_pergrad.plots import _figure
-from keras_pergrad.plots._source import Source, expect_group, records_of
+from keras_pergrad.plots._source import Source, records_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
-from keras_pergrad.diagnostics import MODEL, Monitor, OutlierRow, OutlierTable, Record
+from keras_pergrad.diagnostics import Monitor, OutlierRow, OutlierTable, Record
 from keras_pergrad.errors import PerGradError
 
 TOP_K = 32  # rows that records alone bring into a table
@@ -51,22 +50,6 @@ def rows_of(source: Source | Iterable[OutlierRow]) -> list[OutlierRow]:
             "Nothing was measured yet, or no step had two samples to compare. Received: 0 rows."
         )
     return rows
-
-
-def expect_group(records: Sequence[Record], group: str) -> None:
-    """Refuses a layer that the records do not have.
-
-    Raises:
-        PerGradError: with the nearest names there are.
-    """
-    known = dict.fromkeys(name for record in records for name in (MODEL, *record.groups))
-    if group not in known:
-        near = difflib.get_close_matches(str(group), known, n=3, cutoff=0.4)
-        meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise PerGradError(
-            f"The records have no such layer.{meant} There are: {', '.join(known)}. "
-            f"Received: group={group!r}."
-        )
 
 
 def _listed(source: Iterable) -> list:

@@ -10,7 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_pergrad import _keras
 from keras_pergrad.errors import DataError
+from keras_pergrad.rows._pack import is_packed
 
 _HALF = np.uint64(32)  # bits of a word
 # The odd constants of SplitMix64 (Steele, Lea, Flood 2014), by which words are told apart.
@@ -42,13 +44,17 @@ def locate(data: Any, found: Any, *, batch_size: int = 1024) -> np.ndarray:
 
     Args:
         data: the inputs as given to `fit`, arrays `[N, ...]`; or a `tf.data.Dataset` of batches in
-            a fixed order, of which the inputs are read.
+            a fixed order, of which the inputs are read; or what `pg.with_ids` made of arrays.
         found: `[n]`, fingerprints, as in the `id` column of an outlier table without ids.
         batch_size: rows at a time.
 
     Returns:
         `[n]`, the place of the first row with each; -1 where there is none, as when rows are
         changed on their way to the model.
+
+    Raises:
+        DataError: a dataset that is shuffled, or of rows where batches are wanted; `(x, y)` in the
+            place of the inputs.
     """
     of_rows = np.concatenate([np.asarray(fingerprints(x)) for x in _inputs(data, batch_size)])
     values, first = np.unique(of_rows, return_index=True)
@@ -61,9 +67,17 @@ def locate(data: Any, found: Any, *, batch_size: int = 1024) -> np.ndarray:
 
 def _inputs(data: Any, batch_size: int) -> Iterator[Any]:
     if isinstance(data, tf.data.Dataset):
+        _expect_batches_in_order(data)
         for batch in data:
             yield keras.utils.unpack_x_y_sample_weight(batch)[0]
         return
+    if is_packed(data):
+        data = data["x"]
+    if isinstance(data, tuple):
+        raise DataError(
+            "`locate` takes the inputs alone, as what is hashed are they. "
+            f"Received: a tuple of {len(data)}."
+        )
     sizes = {len(leaf) for leaf in keras.tree.flatten(data)}
     if len(sizes) != 1:
         raise DataError(f"`data` are inputs with one row a sample. Received: rows {sorted(sizes)}.")
@@ -71,6 +85,20 @@ def _inputs(data: Any, batch_size: int) -> Iterator[Any]:
     for start in range(0, max(size, 1), batch_size):
         rows = slice(start, start + batch_size)
         yield keras.tree.map_structure(functools.partial(_as_fit_gives, rows=rows), data)
+
+
+def _expect_batches_in_order(data: tf.data.Dataset) -> None:
+    for name in _keras.transformations(data):
+        if "Shuffle" in name:
+            raise DataError(
+                "The dataset is shuffled, so that its rows have other places each time. Give it "
+                f"as it was before. Received: a {name}."
+            )
+    if _keras.has_batches(data) is False:
+        raise DataError(
+            "`locate` reads a dataset of batches. Give it with `.batch(n)`. "
+            f"Received: elements {data.element_spec}."
+        )
 
 
 def _as_fit_gives(leaf: Any, rows: slice) -> Any:

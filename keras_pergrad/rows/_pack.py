@@ -40,7 +40,7 @@ def with_ids(
 
     Raises:
         DataError: ids that repeat, are no whole numbers or not one a row; a dataset that is
-            shuffled already.
+            shuffled or repeated already.
 
     Example:
         >>> import numpy as np, keras_pergrad as pg
@@ -117,6 +117,10 @@ def _checked(ids: Any, rows: int) -> np.ndarray:
             "`ids` repeat, so that two rows could not be told apart. Give each row its own, or "
             f"none for 0 … N - 1. Received: {values[counts > 1][:5].tolist()} more than once."
         )
+    if ids.dtype.kind == "u" and len(ids) and ids.max() > np.iinfo(np.int64).max:
+        raise DataError(
+            f"`ids` are whole numbers of at most 63 bits. Received: ids up to {ids.max()}."
+        )
     return ids.astype(np.int64)
 
 
@@ -184,5 +188,11 @@ def _expect_unshuffled(data: tf.data.Dataset) -> None:
             raise DataError(
                 "The dataset is shuffled already, so that its rows have other numbers in each "
                 "epoch. Give it to `with_ids` first, and shuffle what comes back. "
+                f"Received: a {name}."
+            )
+        if "Repeat" in name:
+            raise DataError(
+                "The dataset is repeated already, so that each row would have a number for each "
+                "time. Give it to `with_ids` first, and repeat what comes back. "
                 f"Received: a {name}."
             )

@@ -64,7 +64,13 @@ def batches_of(x: Any, y: Any, sample_weight: Any, batch_size: int | None) -> Ba
 
 
 def _of_arrays(data: tuple, batch_size: int) -> Batches:
-    sizes = {np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in leaves(data)}
+    plain = [leaf for leaf in leaves(data) if not np.ndim(leaf)]
+    if plain:
+        raise DataError(
+            "Data are arrays, or dicts and lists of arrays. Give `np.asarray(x)` for a list of "
+            f"rows. Received: a leaf of type {type(plain[0]).__name__}."
+        )
+    sizes = {np.shape(leaf)[0] for leaf in leaves(data)}
     if len(sizes) != 1 or not leaves(data[0]):
         raise DataError(f"All arrays need as many rows. Received: numbers of rows {sorted(sizes)}.")
     rows = sizes.pop()

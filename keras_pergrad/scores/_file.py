@@ -43,7 +43,10 @@ class ScoreFile:
         Raises:
             DataError: the file is another, or of another request.
         """
-        if self.path is None or not self.path.exists():
+        if self.path is None:
+            return Finished()
+        _expect_a_folder(self.path)
+        if not self.path.exists():
             return Finished()
         try:
             with np.load(self.path, allow_pickle=False) as found:
@@ -86,6 +89,21 @@ class ScoreFile:
             f"remove the file. Received: {name}={self._request[name]!r}, and in the file "
             f"{found.get(name)!r}."
         )
+
+
+def _expect_a_folder(path: Path) -> None:
+    """Before any work is done: what cannot be written at its end would be lost.
+
+    Raises:
+        DataError: the folder cannot be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path.parent, os.W_OK)
+    except OSError as error:
+        raise DataError(f"The file cannot be written: {error}. Received: path={path}.") from error
+    if not writable:
+        raise DataError(f"The folder cannot be written. Received: path={str(path)!r}.")
 
 
 def _replace(path: Path, write: Callable[[Any], None]) -> None:

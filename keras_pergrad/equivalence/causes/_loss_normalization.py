@@ -11,8 +11,8 @@ from keras_pergrad.equivalence.causes.instruments import Case, Output
 KIND = "loss_normalization"
 EVEN = "Compute one number a sample, of all its parts, and take the mean of those."
 _BY_PLACE = (
-    "The loss function gives a sample another number in a batch than alone, although Keras takes "
-    "the plain mean of those numbers: it looks at the sample's place, or at the whole batch, as at "
+    "The loss function gives a sample another number in a batch than alone, before Keras reduces "
+    "those numbers: it looks at the sample's place, or at the whole batch, as at "
     "a mean of its targets."
 )
 _CONTRIBUTIONS = (
