@@ -162,7 +162,7 @@ def test_scores_of_lists_of_rows_and_of_a_path_that_cannot_be_written(tmp_path):
     with pytest.raises(pg.DataError, match=r"np.asarray\(x\).*Received"):
         pg.score_dataset(_linear(), x.tolist(), y[:, :1].tolist(), verbose=0)
     (tmp_path / "file").write_text("")
-    with pytest.raises(pg.DataError, match="cannot be written.*Received"):
+    with pytest.raises(pg.DataError, match=r"cannot be written.*Received"):
         pg.score_dataset(_linear(), x, y[:, :1], path=tmp_path / "file" / "scores", verbose=0)
 
 
