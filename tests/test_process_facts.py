@@ -203,3 +203,25 @@ def test_two_replicas_equal_plain_keras():
     """
     result = run_code(COMMON + REPLICAS)
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+SEEDLESS = """
+import random
+from keras import ops
+from keras.src.backend.common.global_state import get_global_attribute
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+noise = lambda shape: keras.random.uniform(shape)
+model.compile("sgd", lambda y, p: ops.mean((y - p) ** 2 * noise(ops.shape(p)), -1))
+assert get_global_attribute(GLOBAL_SEED_GENERATOR) is None
+before = random.getstate()
+pg.assert_equivalent(model, x, y)
+assert get_global_attribute(GLOBAL_SEED_GENERATOR) is None and random.getstate() == before
+"""
+
+
+def test_a_loss_that_draws_without_a_seed_before_anything_else_has():
+    """Keras makes its global generator at the first draw; in a trace, it was taken for a weight."""
+    result = run_code(COMMON + SEEDLESS)
+    assert result.returncode == 0, result.stderr[-2000:]

@@ -198,3 +198,15 @@ def test_a_report_names_the_same_address():
     broken = BROKEN["sum"]
     [cause] = pg.check_equivalence(broken.build(), *broken.batch()).causes
     assert cause.section == section_of(cause.kind)
+
+
+@pytest.mark.parametrize("engine", ["vectorized", "loop", "jacobian", "factored"])
+def test_a_loss_that_no_sample_has_alone_is_told_by_every_engine(engine):
+    """No engine sends the user to the next one, which would send them back."""
+
+    def hardest(y, y_pred):
+        return ops.mean(ops.top_k(ops.mean((y - y_pred) ** 2, -1), 3)[0])
+
+    model = compiled(keras.Sequential([keras.Input((3,)), layers.Dense(2)]), hardest)
+    with pytest.raises(pg.UnsupportedError, match=r"by no engine.*See .*#sample_interaction"):
+        pg.check_equivalence(model, X, Y, engine=engine)

@@ -56,7 +56,13 @@ from keras_pergrad._keras._packed import (
 from keras_pergrad._keras._reductions import Reduction, scale_for_replicas
 from keras_pergrad._keras._sandboxed import sandbox
 from keras_pergrad._keras._seams import intercept, reductions_by, writes_remembered
-from keras_pergrad._keras._seeds import far_seed, global_seed_state, seeds_kept, skip_seeds
+from keras_pergrad._keras._seeds import (
+    far_seed,
+    global_seed_made,
+    global_seed_state,
+    seeds_kept,
+    skip_seeds,
+)
 from keras_pergrad._keras._tensors import cut, mask_of, with_logits, with_mask
 from keras_pergrad._keras._trainer import (
     CompiledLoss,
@@ -104,6 +110,7 @@ __all__ = [
     "forward",
     "frozen_weights",
     "functional_init_arguments",
+    "global_seed_made",
     "global_seed_state",
     "graphs_freed_with",
     "has_batches",

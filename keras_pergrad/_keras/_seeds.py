@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras.src.backend.common.global_state import get_global_attribute, set_global_attribute
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
 from tensorflow.python.eager import context as tf_context
 
 
@@ -34,6 +34,20 @@ def seeds_kept() -> Iterator[None]:
         np.random.set_state(states[1])
         if eager:
             eager.setstate(states[2])
+
+
+@contextlib.contextmanager
+def global_seed_made() -> Iterator[None]:
+    """Inside, Keras' global seed generator is there: nothing that is traced may make it.
+
+    Where it was not there before, it is gone after, with all draws that were made.
+    """
+    if global_seed_state():
+        yield
+        return
+    with seeds_kept():
+        global_seed_generator()
+        yield
 
 
 _FAR = 2**20  # draws ahead of where a generator is

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_pergrad import _keras
 from keras_pergrad.engines import (
     DEFAULT_MEMORY_BUDGET,
     Engine,
@@ -19,6 +20,7 @@ from keras_pergrad.engines import (
     get_engine,
     sample_gradients,
 )
+from keras_pergrad.equivalence._no_sample_alone import told_of_no_sample_alone
 from keras_pergrad.equivalence._once import Request, as_in_training, checked
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._saved import save_reproduction
@@ -85,12 +87,12 @@ def check_equivalence(
     if batch.size == 0:
         raise DataError("An empty batch has no gradient to compare. Received: a batch of size 0.")
     request = Request(model, batch, get_engine(engine), rtol, memory_budget, next(_turns))
-    with arrays_kept(model):
+    with arrays_kept(model), _keras.global_seed_made():
         return _checked(request)
 
 
 def _checked(request: Request) -> EquivalenceReport:
-    with _told_where_the_loss_goes(request.model):
+    with _told_where_the_loss_goes(request.model), told_of_no_sample_alone(request):
         first, run, batch_gradient = checked(request, double=False)
     report = _decided(first, request)
     if not report.equivalent and not report.non_finite:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from rich import box
 from rich.table import Table
 
+from keras_pergrad import _keras
 from keras_pergrad._text import render
 from keras_pergrad.engines import DEFAULT_MEMORY_BUDGET, get_engine, sample_gradients
 from keras_pergrad.equivalence._check import check_equivalence
@@ -112,7 +113,7 @@ def explain(model: keras.Model, x: Any, y: Any = None, sample_weight: Any = None
         PerGradError: the batch or the model cannot be used; the message says why.
     """
     report = check_equivalence(model, x, y, sample_weight, engine="factored")
-    with arrays_kept(model):
+    with arrays_kept(model), _keras.global_seed_made():
         found = _explained(report, model, Batch.of(x, y, sample_weight))
     print(found)
     return found
