@@ -176,3 +176,15 @@ def test_a_folder_in_the_place_of_a_file_of_records(tmp_path):
     with pytest.raises(pg.DataError, match="no record"):
         (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00\n{}\n")
         pg.load_records(tmp_path / "bytes")
+
+
+@pytest.mark.slow
+def test_a_batch_beyond_the_room_under_xla_is_said_once_and_trained():
+    x, y = floats(6000, 3, seed=1), floats(6000, 1, seed=2)
+    model, monitor = _linear(), Monitor(every=1)
+    model.jit_compile = True
+    with pytest.warns(pg.PerGradWarning, match=r"Received: more than about 4,096 samples") as said:
+        model.fit(x, y, batch_size=6000, epochs=2, verbose=0, callbacks=[monitor])
+    assert sum("4,096" in str(each.message) for each in said) == 1 and not monitor.records
+    model.fit(x[:64], y[:64], batch_size=32, verbose=0, callbacks=[monitor])
+    assert [record.size for record in monitor.records] == [32, 32]

@@ -228,6 +228,9 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
     def after_call(self, model: keras.Model, logs: Any) -> Any:
         steps = self.probe.take()
         self._measured |= bool(steps)
+        if self.probe.lost_beyond is not None:
+            self._measured = True
+            self._remarks.on_no_room(self.probe.lost_beyond)
         steps = self._remarks.without_skipped(steps, model.optimizer)
         if steps:
             made = self._journal.take_in(steps, self.probe)

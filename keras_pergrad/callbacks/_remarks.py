@@ -27,6 +27,10 @@ _SKIPPED = (
     "Gradients overflowed in float16, and Keras skipped the update and made its loss scale "
     "smaller. Such steps have no record: their rows are not to blame."
 )
+_LOST = (
+    "Steps have no record: under XLA there is room for a fixed number of samples between two looks "
+    "of the host. Use smaller batches or `steps_per_execution`, or `jit_compile=False`."
+)
 _NO_ROOM = (
     "There are more rows than `samples()` has room for; those that come now are left out. Give a "
     "larger `max_ids`, or rows ids."
@@ -54,6 +58,10 @@ class Remarks:
     def on_nothing(self, epoch: int, every: int) -> None:
         """Says that no step of an epoch was measured."""
         self._tell(_NOT_MEASURED, f"Received: epoch {epoch}, every={every}.")
+
+    def on_no_room(self, samples: int) -> None:
+        """Says that steps were lost."""
+        self._tell(_LOST, f"Received: more than about {samples:,} samples.")
 
     def without_skipped(
         self, steps: list[MeasuredStep], optimizer: keras.Optimizer

@@ -10,7 +10,6 @@ import tensorflow as tf
 from keras_pergrad.diagnostics._primitives import LENGTHS, OF_SAMPLES, OF_STEP
 from keras_pergrad.diagnostics._room import Room
 from keras_pergrad.diagnostics._step import MeasuredStep
-from keras_pergrad.errors import PerGradError
 
 _HEAD = 4  # step, learning rate, number of samples, whether contributions exist
 _OF_SAMPLE = 3  # id, loss, weight
@@ -64,13 +63,16 @@ class Carrier:
 
     Attributes:
         turn: the number of the next step.
+        lost: whether there was no room for a step.
+        samples: how many there is room for, about.
     """
 
     def __init__(self, layout: Layout, *, fixed: bool, steps: int = 1):
         self._layout = layout
         self.turn = tf.Variable(0, trainable=False, dtype=tf.int64)
-        self._samples = max(_SAMPLES, _SAMPLES_EACH * steps)
-        room = self._samples * layout.sample_numbers + max(_STEPS, steps) * layout.step_numbers
+        self.lost = False
+        self.samples = max(_SAMPLES, _SAMPLES_EACH * steps)
+        room = self.samples * layout.sample_numbers + max(_STEPS, steps) * layout.step_numbers
         self._room = Room(room if fixed else None)
 
     def add(
@@ -95,32 +97,26 @@ class Carrier:
         self._room.add(tf.concat(parts, axis=0))
 
     def take(self) -> list[MeasuredStep]:
-        """The steps since the last time.
-
-        Raises:
-            PerGradError: there was no room for all of them.
-        """
+        """The steps since the last time; under XLA, those that there was room for."""
         numbers, count = self._room.take()
-        if count > len(numbers):
-            raise PerGradError(
-                f"Under XLA there is room for {len(numbers):,} numbers between two looks of the "
-                f"host, about {self._samples:,} samples. Use a smaller `steps_per_execution` or "
-                f"batch, a larger `every`, or `jit_compile=False`. Received: {count:,} numbers."
-            )
+        self.lost |= count > len(numbers)
         parts, start = [], 0
-        while start < count:
-            part = self._part(numbers[start:])
-            parts.append(part)
-            start += self._layout.step_numbers + part.size * self._layout.sample_numbers
+        while start + _HEAD <= len(numbers):
+            size = int(numbers[start + 2 : start + 3].view(np.float64)[0])
+            end = start + self._layout.step_numbers + size * self._layout.sample_numbers
+            if end > len(numbers):
+                break
+            parts.append(self._part(numbers[start:end]))
+            start = end
         return parts
 
     def _part(self, numbers: np.ndarray) -> MeasuredStep:
-        """The first step of some."""
+        """One step."""
         step = numbers[: self._layout.step_numbers].view(np.float64)
         turn, rate, size, known = step[:_HEAD].tolist()
         ids, samples = np.split(numbers[len(step) :], [int(size)])
         columns = self._layout.sample_numbers - 1
-        rows = samples[: int(size) * columns].view(np.float64).reshape(-1, columns)
+        rows = samples.view(np.float64).reshape(-1, columns)
         return MeasuredStep(
             int(turn),
             rate,

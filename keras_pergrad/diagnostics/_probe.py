@@ -145,6 +145,11 @@ class Probe:
                 parts.setdefault(part.step, []).append(part)
         return [self._joined(parts[step]) for step in sorted(parts)]
 
+    @property
+    def lost_beyond(self) -> int | None:
+        """How many samples there was room for, if that was too few for a step; else None."""
+        return max((each.samples for each in self._carriers if each.lost), default=None)
+
     def _joined(self, parts: list[MeasuredStep]) -> MeasuredStep:
         """The parts of one step, in units of the samples' own losses."""
         joined = _joined(parts, several=len(self._carriers) > 1)
