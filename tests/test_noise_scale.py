@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from keras_pergrad.diagnostics import Record, Window, diagnostics_of, noise_scale
+import keras_pergrad as pg
+from keras_pergrad.diagnostics import (
+    Record,
+    Window,
+    diagnostics_of,
+    noise_scale,
+    norm_quantiles,
+)
 from keras_pergrad.diagnostics._outliers import STEADY, OutlierTable, Spread, robust_z
 from tests.measured import seen
 
@@ -136,3 +143,17 @@ def test_the_table_keeps_each_row_once_at_its_worst():
     first, second = table.rows
     assert (first.id, first.step, first.epoch, first.norm) == (12, 7, 1, 90.0)
     assert second.id == 13 and second.step == 0 and {first.seen, second.seen} == {2}
+
+
+def test_quantiles_of_norms_over_steps():
+    rng = np.random.default_rng(0)
+    steps = [10 ** rng.normal(size=(200, 1)) for _ in range(5)]
+    records = [seen(each).record() for each in steps]
+    found = norm_quantiles(records, (0.5, 0.95, 1.0))
+    norms = np.abs(np.concatenate(steps))
+    for share, norm in found.items():
+        exact = np.quantile(norms, share, method="inverted_cdf")
+        assert exact <= norm * (1 + 1e-9) and norm <= exact * 10**0.1 * (1 + 1e-9)
+    assert np.isnan(norm_quantiles([], (0.5,))[0.5])
+    with pytest.raises(pg.PerGradError, match=r"Received: 1\.5"):
+        norm_quantiles(records, (1.5,))

@@ -26,6 +26,7 @@ from keras_pergrad.diagnostics import (
     expect_group,
     expect_names,
     noise_scale,
+    norm_quantiles,
 )
 from keras_pergrad.engines import DEFAULT_MEMORY_BUDGET, Engine, expect_memory_budget
 from keras_pergrad.errors import PerGradError
@@ -148,13 +149,29 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         Raises:
             PerGradError: no such layer, or `last` below 1.
         """
-        records = list(self.records)
-        if last is not None:
-            _expect_whole(last=last)
-            records = records[-last:]
+        records = self._last(last)
         if records:
             expect_group(records, group)
         return noise_scale(records, group)
+
+    def norm_quantiles(
+        self, shares: Sequence[float] = (0.5, 0.9, 0.95, 0.99), last: int | None = None
+    ) -> dict[float, float]:
+        """For each share, a norm that as many samples do not exceed: which `C` to clip at.
+
+        Args:
+            shares: above 0 and at most 1.
+            last: how many of the last records; all by default.
+
+        Raises:
+            PerGradError: a share that is none, or `last` below 1.
+        """
+        return norm_quantiles(self._last(last), shares)
+
+    def _last(self, last: int | None) -> list[Record]:
+        if last is not None:
+            _expect_whole(last=last)
+        return list(self.records)[-(last or 0) :]
 
     def dashboard(self, x: Any = None) -> Figure:
         """All pictures of `pg.plots` in one matplotlib figure, not shown.

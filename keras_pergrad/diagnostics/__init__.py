@@ -10,7 +10,7 @@ from keras_pergrad.diagnostics._conflict import LossConflict, loss_conflict
 from keras_pergrad.diagnostics._diagnostic import Diagnostic
 from keras_pergrad.diagnostics._epochs import by_epoch
 from keras_pergrad.diagnostics._file import RecordFile, load_records
-from keras_pergrad.diagnostics._histograms import EDGES
+from keras_pergrad.diagnostics._histograms import EDGES, norm_quantiles
 from keras_pergrad.diagnostics._journal import Journal
 from keras_pergrad.diagnostics._monitor import Monitor
 from keras_pergrad.diagnostics._noise_scale import NoiseScaleEstimate, noise_scale
@@ -63,6 +63,7 @@ __all__ = [
     "loss_conflict",
     "noise_scale",
     "noise_split",
+    "norm_quantiles",
     "of_samples",
     "of_step",
 ]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
 from keras_pergrad.diagnostics._diagnostic import ratio
+from keras_pergrad.diagnostics._record import Record
 from keras_pergrad.diagnostics._step import Seen
+from keras_pergrad.errors import PerGradError
 
 # 41, so that 0 is in the middle of a bin; ten a decade, and what is beyond is in the outermost.
 COSINES = np.linspace(-1.0, 1.0, 42)
@@ -30,6 +34,32 @@ def histograms(seen: Seen) -> dict[str, list[int]]:
         along, n2 = seen.samples["projections"][:, 0], seen.of_step["mean_squares"][0]
         found["grad_cosine"] = _counts(ratio(along, np.sqrt(squares * n2)), COSINES)
     return found
+
+
+def norm_quantiles(records: Iterable[Record], shares: Sequence[float]) -> dict[float, float]:
+    """For each share, a norm that as many samples of all steps do not exceed: which `C` to clip at.
+
+    Args:
+        records: measured steps.
+        shares: between 0 and 1.
+
+    Returns:
+        Share → the upper end of a bin, which are ten a decade; NaN where nothing was measured.
+
+    Raises:
+        PerGradError: a share that is none.
+    """
+    wrong = [share for share in shares if not 0 < share <= 1]
+    if wrong:
+        raise PerGradError(f"Shares are above 0 and at most 1. Received: {wrong[0]!r}.")
+    counts = [each.histograms["log_norm"] for each in records if "log_norm" in each.histograms]
+    upto = np.cumsum(np.sum(counts, axis=0)) if counts else np.zeros(1)
+    if not upto[-1]:
+        return dict.fromkeys(shares, float("nan"))
+    bins = np.searchsorted(upto, np.asarray(shares) * upto[-1])
+    return {
+        share: float(10 ** LOG_NORMS[k + 1]) for share, k in zip(shares, bins.tolist(), strict=True)
+    }
 
 
 def _counts(numbers: np.ndarray, edges: np.ndarray) -> list[int]:
