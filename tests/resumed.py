@@ -34,7 +34,7 @@ def stopped_and_loaded(k: int, every: int, folder: Path) -> None:
     def stopped(model, callbacks):
         history = train_on_batches(model, callbacks, 0, k)
         model.save(folder / "model.keras")
-        train_on_batches(model, [Monitor("standard", every, jsonl=path)], k, k + 2)  # lost
+        train_on_batches(model, [Monitor("standard", every, jsonl=path)], k, k + every)  # lost
         return history
 
     watched(fit=stopped, monitor=first, optimizer="adam")

@@ -76,6 +76,13 @@ def loss_objects(model: keras.Model) -> list[keras.Loss]:
     return [compiled, *(each.loss for each in compiled._flat_losses or [])]
 
 
+def losses_of(model: keras.Model) -> list[keras.Loss]:
+    """The losses that `compile` was given or has made of it, each once; also before a first run."""
+    given = keras.tree.flatten(loss_given(model))
+    found = [each for each in given if isinstance(each, keras.Loss)] + loss_objects(model)[1:]
+    return list({id(each): each for each in found}.values())
+
+
 class CompiledLoss(NamedTuple):
     """One of the losses that `compile` resolved.
 

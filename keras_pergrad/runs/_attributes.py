@@ -23,7 +23,7 @@ def attributes_kept(model: keras.Model) -> Iterator[None]:
     A `call` that stores a tensor on `self`, or fills `self.losses`, leaves nothing behind. Inside,
     layers do not rematerialize: the same numbers, without a custom gradient around the weights.
     """
-    holders = [*_keras.layers_of(model), *_keras.loss_objects(model)[1:]]
+    holders = [*_keras.layers_of(model), *_keras.losses_of(model)]
     kept = [(holder, dict(holder.__dict__)) for holder in holders]
     contents = [
         (container, container.copy())
@@ -121,7 +121,7 @@ def raw_variables(model: keras.Model) -> list[tf.Variable]:
 
 def _held(model: keras.Model) -> Iterator[Any]:
     """What layers and losses hold in attributes, and in containers and tuples among them."""
-    for holder in [*_keras.layers_of(model), *_keras.loss_objects(model)[1:]]:
+    for holder in [*_keras.layers_of(model), *_keras.losses_of(model)]:
         attributes = list(holder.__dict__.values())
         yield from attributes
         yield from (each for value in attributes if isinstance(value, tuple) for each in value)
