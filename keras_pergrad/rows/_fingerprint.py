@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.errors import DataError
+from keras_pergrad.rows._order import expect_in_order
 from keras_pergrad.rows._pack import is_packed
 
 _HALF = np.uint64(32)  # bits of a word
@@ -67,7 +68,8 @@ def locate(data: Any, found: Any, *, batch_size: int = 1024) -> np.ndarray:
 
 def _inputs(data: Any, batch_size: int) -> Iterator[Any]:
     if isinstance(data, tf.data.Dataset):
-        _expect_batches_in_order(data)
+        expect_in_order(data)
+        _expect_batches(data)
         for batch in data:
             yield keras.utils.unpack_x_y_sample_weight(batch)[0]
         return
@@ -87,13 +89,7 @@ def _inputs(data: Any, batch_size: int) -> Iterator[Any]:
         yield keras.tree.map_structure(functools.partial(_as_fit_gives, rows=rows), data)
 
 
-def _expect_batches_in_order(data: tf.data.Dataset) -> None:
-    for name in _keras.transformations(data):
-        if "Shuffle" in name:
-            raise DataError(
-                "The dataset is shuffled, so that its rows have other places each time. Give it "
-                f"as it was before. Received: a {name}."
-            )
+def _expect_batches(data: tf.data.Dataset) -> None:
     if _keras.has_batches(data) is False:
         raise DataError(
             "`locate` reads a dataset of batches. Give it with `.batch(n)`. "

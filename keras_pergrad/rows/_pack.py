@@ -16,6 +16,11 @@ from keras_pergrad import _keras
 from keras_pergrad.errors import DataError
 
 _IDS, _Y = "keras_pergrad_ids", "y"
+# What gives a row another number, or several: how it is called, and what comes of it.
+_BEFORE = {
+    "Shuffle": ("shuffled", "shuffle", "its rows have other numbers in each epoch"),
+    "Repeat": ("repeated", "repeat", "each row would have a number for each time"),
+}
 
 
 def with_ids(
@@ -140,7 +145,7 @@ def _of_dataset(
             "A dataset brings its own targets and weights, and its rows are counted through. "
             "Received: `y`, `sample_weight`, `ids` or `class_weight` beside a tf.data.Dataset."
         )
-    _expect_unshuffled(data)
+    _expect_one_number_a_row(data)
     # A batch's rows are counted by what the batches before it had.
     batched = _is_batched(data)
 
@@ -182,17 +187,11 @@ def _is_batched(data: tf.data.Dataset) -> bool:
     )
 
 
-def _expect_unshuffled(data: tf.data.Dataset) -> None:
+def _expect_one_number_a_row(data: tf.data.Dataset) -> None:
     for name in _keras.transformations(data):
-        if "Shuffle" in name:
-            raise DataError(
-                "The dataset is shuffled already, so that its rows have other numbers in each "
-                "epoch. Give it to `with_ids` first, and shuffle what comes back. "
-                f"Received: a {name}."
-            )
-        if "Repeat" in name:
-            raise DataError(
-                "The dataset is repeated already, so that each row would have a number for each "
-                "time. Give it to `with_ids` first, and repeat what comes back. "
-                f"Received: a {name}."
-            )
+        for kind, (done, todo, because) in _BEFORE.items():
+            if kind in name:
+                raise DataError(
+                    f"The dataset is {done} already, so that {because}. Give it to `with_ids` "
+                    f"first, and {todo} what comes back. Received: a {name}."
+                )

@@ -11,9 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_pergrad import _keras
 from keras_pergrad.errors import DataError
-from keras_pergrad.rows import is_packed, unpacked
+from keras_pergrad.rows import expect_in_order, is_packed, unpacked
 from keras_pergrad.runs import Batch, leaves
 
 BATCH_SIZE = 128
@@ -88,12 +87,7 @@ def _cut(leaf: Any, rows: slice) -> Any:
 
 
 def _of_dataset(data: tf.data.Dataset) -> Batches:
-    for name in _keras.transformations(data):
-        if "Shuffle" in name:
-            raise DataError(
-                "The dataset is shuffled, so that its rows have other places each time. Give it as "
-                f"it was before. Received: a {name}."
-            )
+    expect_in_order(data)
     _expect_an_end(int(data.cardinality()) == tf.data.INFINITE_CARDINALITY, data)
     return Batches(lambda: iter(data), None)
 
