@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_pergrad.diagnostics import MeasuredStep, Summary, diagnostics_of
+from keras_pergrad.diagnostics import Diagnostic, MeasuredStep, Summary, Terms, diagnostics_of
 from keras_pergrad.diagnostics._outliers import OutlierTable, contributions
 from keras_pergrad.diagnostics._record import Record
 from keras_pergrad.diagnostics._step import Seen
@@ -19,6 +19,7 @@ class Given:
 
     step: MeasuredStep
     summary: Summary
+    diagnostics: list[Diagnostic]
 
     @property
     def groups(self) -> list[str]:
@@ -35,8 +36,8 @@ class Given:
         return self.terms_of_groups(name)[:, 0]
 
     def terms_of_groups(self, name: str) -> np.ndarray:
-        each = next(d for d in self.summary.diagnostics if type(d).__name__ == name)
-        return each.terms(Seen.of(self.step, self.summary.groups, self.summary._parameters))
+        each = next(d for d in self.diagnostics if d.key == name)
+        return each.terms(Seen.of(self.step, self.summary.groups, self.summary.parameters))
 
 
 def measured(rows: np.ndarray, columns: list[int], **changed) -> MeasuredStep:
@@ -76,8 +77,8 @@ def seen(rows: np.ndarray, columns=None, paths=None, **changed) -> Given:
     columns = [rows.shape[1]] if columns is None else columns
     paths = ["layer/w"] if paths is None else paths
     found = [d for d in diagnostics_of("full") if type(d).__name__ not in OF_RUNS]
-    summary = Summary(found, paths, np.array(columns, float), ("layer", "variable"))
-    return Given(measured(np.asarray(rows, float), columns, **changed), summary)
+    summary = Summary(Terms(found), paths, np.array(columns, float), ("layer", "variable"))
+    return Given(measured(np.asarray(rows, float), columns, **changed), summary, found)
 
 
 def values(rows: np.ndarray) -> dict[str, float]:

@@ -22,15 +22,14 @@ def trained(distributed, level):
     model.fit(**given, callbacks=[monitor], **options)
     return monitor
 
-one, two = trained(False, "standard"), trained(True, "standard")
-assert [record.size for record in one.records] == [8, len(x) - 8]
+one, two = (list(trained(several, "standard").records) for several in (False, True))
+assert [record.size for record in one] == [8, len(x) - 8]
 # float64: sums in another order; roots of what cancels keep half of the digits.
 if len(x) < 16:  # Keras gives a replica with fewer rows as much weight: another update
-    for monitor in (one, two):
-        record = monitor.records[-1]
+    for record in (one[-1], two[-1]):
         record.values.update({name: 0.0 for name in record.values if "loss_change" in name})
         record.terms.pop("LossChange")
-expect_records_equal(two.records, one.records, 1e-9)
+expect_records_equal(two, one, 1e-9)
 full = trained(True, "full")
 for name in ("grad_confusion", "grad_pairwise_cosine", "grad_gsnr"):
     assert np.isnan(full.records[0].values[name]), name

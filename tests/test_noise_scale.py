@@ -6,6 +6,7 @@ import pytest
 import keras_pergrad as pg
 from keras_pergrad.diagnostics import (
     Record,
+    Terms,
     Window,
     diagnostics_of,
     noise_scale,
@@ -85,11 +86,11 @@ def test_no_noise_at_all():
 def test_an_epochs_number_is_a_ratio_of_means_of_the_same_steps():
     rng = np.random.default_rng(2)
     batches = [rng.normal(size=(size, 3)) + 1 for size in (6, 6, 1, 4)]
-    window, given = Window(diagnostics_of("norms")), seen(batches[0])
+    terms = Terms(diagnostics_of("norms"))
+    window = Window(terms)
     for g in batches:
-        window.add(seen(g).record())
-    names = [name for each in given.summary.diagnostics for name in each.names]
-    found = given.summary.values(window.terms, names)
+        window.add(terms.joined(seen(g).record().terms))
+    found = window.values()
     two = [seen(g) for g in batches if len(g) > 1]
     trace, signal = np.mean([each.terms("NoiseScale") for each in two], axis=0)
     assert found["grad_noise_scale"] == pytest.approx(trace / signal, rel=1e-12)

@@ -34,7 +34,7 @@ from keras_pergrad._keras._freed import (
 )
 from keras_pergrad._keras._graphs import (
     anonymous_name,
-    apart,
+    apart_if,
     called_function,
     compiled,
     depending_on,
@@ -90,7 +90,7 @@ __all__ = [
     "Reduction",
     "added_losses",
     "anonymous_name",
-    "apart",
+    "apart_if",
     "build_for",
     "build_for_training",
     "build_from_plain_batches",

@@ -40,21 +40,35 @@ def traced_once(function: Callable) -> Callable:
     return function if tf.executing_eagerly() else compiled(function)
 
 
-def apart(action: Callable[[], Any], *, optimized: bool = False) -> Any:
-    """Does what `action` does in one operation of the graph, which is optimized by itself.
+def apart_if(due: tf.Tensor, action: Callable[[], Any], *, optimized: bool = False) -> None:
+    """Does what `action` does, if it is due, in one operation of the graph.
 
-    TensorFlow rewrites a graph as a whole, and one with a loop in it otherwise than one without.
+    TensorFlow rewrites a graph as a whole, and one with a loop in it otherwise than one without; so
+    this one is rewritten by itself.
 
     Args:
+        due: a scalar bool.
         action: what is traced.
         optimized: whether its own graph is rewritten; not worth it for what is done once.
     """
     if tf.executing_eagerly():
-        return action()
-    function = tf.function(action, autograph=False, experimental_attributes={"_noinline": True})
+        if due:
+            action()
+        return
+
+    def branch() -> Any:
+        done = tf.constant(True)
+        return tf.cond(due, lambda: _and_true(action), lambda: done)
+
+    function = tf.function(branch, autograph=False, experimental_attributes={"_noinline": True})
     function._omit_frequent_tracing_warning = True
     with contextlib.nullcontext() if optimized else run_as_traced():
-        return function()
+        function()
+
+
+def _and_true(action: Callable[[], Any]) -> tf.Tensor:
+    action()
+    return tf.constant(True)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from keras_pergrad.diagnostics import MeasuredStep, OutlierRow, Record
+from keras_pergrad.diagnostics import Condensed, MeasuredStep, OutlierRow
 from keras_pergrad.errors import MissingExtraError, PerGradWarning
 
 if TYPE_CHECKING:
@@ -39,20 +39,19 @@ class Board:
         if self._log_dir is not None:
             _tensorboard()
 
-    def step(self, step: MeasuredStep, record: Record, scalars: Sequence[str]) -> None:
+    def step(self, step: MeasuredStep, condensed: Condensed, scalars: Sequence[str]) -> None:
         """Scalars and the histogram of `log₁₀ ‖g_i‖` of a measured step."""
 
         def write(writer: Any) -> None:
             plugins = _tensorboard()
-            for name in scalars:
-                value = record.values[name]
+            for name, value in condensed.values(scalars).items():
                 if np.isfinite(value):
                     summary = plugins.scalar.scalar_pb(f"{_PREFIX}/{name}", value)
-                    _add(writer, plugins, summary, record.step)
+                    _add(writer, plugins, summary, condensed.step)
             squares = step.samples["squared_norms"].sum(axis=1)
             logs = np.log10(squares[step.finite & (squares > 0)]) / 2
             summary = plugins.histogram.histogram_pb(f"{_PREFIX}/log10_norms", logs)
-            _add(writer, plugins, summary, record.step)
+            _add(writer, plugins, summary, condensed.step)
 
         self._try(write)
 

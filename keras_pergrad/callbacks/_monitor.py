@@ -122,7 +122,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
 
     @property
     def records(self) -> Sequence[Record]:
-        """The measured steps, the last 10,000 of them; a file has all."""
+        """The measured steps, the last 10,000 or about 64 MiB of them; a file has all."""
         return self._journal.records
 
     def outliers(self) -> list[OutlierRow]:
@@ -251,11 +251,10 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         steps = self._remarks.without_skipped(steps, model.optimizer)
         if steps:
             made = self._journal.take_in(steps, self.probe)
-            for step, record in zip(steps, made, strict=True):
-                self._board.step(step, record, self.scalars)
-                self._remarks.on(record, self._journal.samples)
-            values = self._journal.of_epoch(self.scalars)
-            self._logs = {name: values[name] for name in self.scalars}
+            for step, condensed in zip(steps, made, strict=True):
+                self._board.step(step, condensed, self.scalars)
+                self._remarks.on(condensed, self._journal.samples)
+            self._logs = self._journal.of_epoch(self.scalars)
         return {**logs, **self._logs} if isinstance(logs, dict) else logs
 
     def _new_probe(self) -> Probe:

@@ -7,7 +7,7 @@ import warnings
 import keras
 import numpy as np
 
-from keras_pergrad.diagnostics import MeasuredStep, Record, SampleSums
+from keras_pergrad.diagnostics import Condensed, MeasuredStep, SampleSums
 from keras_pergrad.errors import PerGradWarning
 
 _ALONE = "A batch of one tells nothing of noise: its noise scale is NaN."
@@ -43,14 +43,15 @@ class Remarks:
     def __init__(self) -> None:
         self._said: set[str] = set()
 
-    def on(self, record: Record, samples: SampleSums) -> None:
+    def on(self, record: Condensed, samples: SampleSums) -> None:
         """Says what there is to say after a measured step."""
         if record.size < 2:
             self._once(_ALONE, record)
-        if record.non_finite:
-            where = f" {record.non_finite[:5]}, first in {record.non_finite_in!r}."
+        wrong = record.non_finite.tolist()
+        if wrong:
+            where = f" {wrong[:5]}, first in {record.non_finite_in!r}."
             self._once(_NON_FINITE, record, where)
-        if not record.known and not record.non_finite:
+        if not record.known and not wrong:
             self._once(_UNKNOWN, record)
         if samples.left_out:
             self._once(_NO_ROOM, record, f" It is {samples.max_ids}.")
@@ -75,7 +76,7 @@ class Remarks:
             self._tell(_SKIPPED, f"Received: step {first.step} with {first.size} samples.")
         return kept
 
-    def _once(self, text: str, record: Record, more: str = "") -> None:
+    def _once(self, text: str, record: Condensed, more: str = "") -> None:
         received = f"Received: step {record.step} with {record.size} samples."
         self._tell(text, received, more)
 

@@ -6,6 +6,7 @@
 """
 
 from keras_pergrad.diagnostics._catalogue import diagnostics_of, expect_group, expect_names
+from keras_pergrad.diagnostics._condensed import Condensed
 from keras_pergrad.diagnostics._conflict import LossConflict, loss_conflict
 from keras_pergrad.diagnostics._diagnostic import Diagnostic
 from keras_pergrad.diagnostics._epochs import by_epoch
@@ -29,7 +30,8 @@ from keras_pergrad.diagnostics._record import OutlierRow, Record
 from keras_pergrad.diagnostics._sample_sums import SampleSums
 from keras_pergrad.diagnostics._scores import Scores
 from keras_pergrad.diagnostics._step import MODEL, Groups, MeasuredStep
-from keras_pergrad.diagnostics._summary import Summary, Window
+from keras_pergrad.diagnostics._summary import Summary
+from keras_pergrad.diagnostics._terms import Terms, Window
 
 __all__ = [
     "ALIGNMENTS",
@@ -38,6 +40,7 @@ __all__ = [
     "MODEL",
     "PROJECTIONS",
     "SQUARED_NORMS",
+    "Condensed",
     "Diagnostic",
     "Groups",
     "Journal",
@@ -54,6 +57,7 @@ __all__ = [
     "SampleSums",
     "Scores",
     "Summary",
+    "Terms",
     "Window",
     "by_epoch",
     "diagnostics_of",

@@ -17,7 +17,6 @@ import numpy as np
 from keras_pergrad.diagnostics._step import Seen
 
 Level = Literal["norms", "standard", "full"]
-_ROUNDING = 1e-7  # of sums in float32, beside their size
 LEVELS: tuple[Level, ...] = ("norms", "standard", "full")
 
 
@@ -30,6 +29,7 @@ class Diagnostic(abc.ABC):
     Attributes:
         names: of the numbers.
         needs: the primitives it is made of.
+        num_terms: how many a step gives, `k`.
         level: the least level of a monitor that has it.
         of_model_alone: whether layers and variables have no such number.
         largest: whether the terms of several steps are put together by their largest, not a mean.
@@ -37,36 +37,26 @@ class Diagnostic(abc.ABC):
 
     names: ClassVar[tuple[str, ...]]
     needs: ClassVar[frozenset[str]]
+    num_terms: ClassVar[int]
     level: ClassVar[Level] = "norms"
     of_model_alone: ClassVar[bool] = False
     largest: ClassVar[bool] = False
+
+    @property
+    def key(self) -> str:
+        """Under which records have its terms."""
+        return type(self).__name__
 
     @abc.abstractmethod
     def terms(self, seen: Seen) -> np.ndarray:
         """What one step adds, `[k, G]`."""
 
     def values(self, terms: np.ndarray) -> np.ndarray:
-        """The numbers, in the order of `names`, `[len(names), G]`, of averaged terms `[k, G]`."""
+        """The numbers, in the order of `names`, `[len(names), n]`, of averaged terms `[k, n]`.
+
+        Column by column: they may be those of groups, or of steps.
+        """
         return terms
-
-
-def mean_square(seen: Seen) -> np.ndarray:
-    """`m2`, `[G]`."""
-    return seen.samples["squared_norms"].mean(axis=0)
-
-
-def trace_and_signal(seen: Seen) -> tuple[np.ndarray, np.ndarray]:
-    """`tr` and `G2`, `[G]` each; NaN for a batch of one, which tells nothing of variance.
-
-    What is left of a difference by rounding alone is 0.
-    """
-    size = seen.size
-    m2, n2 = mean_square(seen), seen.of_step["mean_squares"]
-    if size < 2:
-        return np.full_like(m2, np.nan), np.full_like(m2, np.nan)
-    least = _ROUNDING * m2
-    apart, aligned = (np.where(np.abs(d) <= least, 0.0, d) for d in (m2 - n2, size * n2 - m2))
-    return size / (size - 1) * apart, aligned / (size - 1)
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

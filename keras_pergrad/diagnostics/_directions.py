@@ -19,6 +19,7 @@ class Cosine(Diagnostic):
 
     names = ("grad_cosine", "grad_cosine_negative", "grad_cosine_others")
     needs = _PROJECTED
+    num_terms = 3
     level = "standard"
 
     def terms(self, seen: Seen) -> np.ndarray:
@@ -38,6 +39,7 @@ class Contributions(Diagnostic):
 
     names = ("grad_contribution_max", "grad_contribution_against")
     needs = _PROJECTED
+    num_terms = 3
     level = "standard"
 
     def terms(self, seen: Seen) -> np.ndarray:
@@ -57,6 +59,7 @@ class InnerAndOrthogonalTest(Diagnostic):
 
     names = ("inner_test", "orthogonal_test")
     needs = _PROJECTED
+    num_terms = 4
     level = "standard"
 
     def terms(self, seen: Seen) -> np.ndarray:

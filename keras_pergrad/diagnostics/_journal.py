@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Sequence
 
+from keras_pergrad.diagnostics._condensed import Condensed, records
 from keras_pergrad.diagnostics._diagnostic import Diagnostic
 from keras_pergrad.diagnostics._file import RecordFile
+from keras_pergrad.diagnostics._kept import Kept
 from keras_pergrad.diagnostics._outliers import OutlierTable, Spread
 from keras_pergrad.diagnostics._probe import Probe
-from keras_pergrad.diagnostics._record import Record
 from keras_pergrad.diagnostics._sample_sums import SampleSums
 from keras_pergrad.diagnostics._step import MeasuredStep
-from keras_pergrad.diagnostics._summary import Summary, Window
-
-KEPT = 10_000  # records in memory; a file has them all
+from keras_pergrad.diagnostics._summary import Summary
+from keras_pergrad.diagnostics._terms import Terms, Window
 
 
 class Journal:
@@ -29,7 +28,7 @@ class Journal:
         path: of the file; None for none.
 
     Attributes:
-        records: the last 10,000.
+        records: the last 10,000, or about 64 MiB of them.
         table: the rows that stood out.
         samples: the sums by row.
     """
@@ -42,10 +41,10 @@ class Journal:
         max_ids: int,
         path: str | os.PathLike | None,
     ):
-        self.records: deque[Record] = deque(maxlen=KEPT)
+        self.records = Kept()
         self.table, self.samples = OutlierTable(top_k), SampleSums(max_ids)
-        self._diagnostics, self._kinds, self._top_k = list(diagnostics), kinds, top_k
-        self._file, self._window = RecordFile(path), Window(diagnostics)
+        self._terms, self._kinds, self._top_k = Terms(diagnostics), kinds, top_k
+        self._file, self._window = RecordFile(path), Window(self._terms)
         self._summary: Summary | None = None
         self._epoch = 0
 
@@ -55,7 +54,7 @@ class Journal:
 
     def begin_epoch(self, epoch: int) -> None:
         """An epoch begins, whose numbers are of its own steps."""
-        self._epoch, self._window = epoch, Window(self._diagnostics)
+        self._epoch, self._window = epoch, Window(self._terms)
 
     def go_on_from(self, step: int) -> None:
         """Takes what the file has of the steps before `step`, in the place of what is here."""
@@ -64,24 +63,26 @@ class Journal:
         self.records.clear()
         self.table = OutlierTable(self._top_k)
         for record in self._file.before(step):
-            self.records.append(record)
+            self.records.extend([record])
             self.table.put(record.rows)
             self.table.spread = Spread(int(record.spread[0]), *record.spread[1:])
             if record.epoch == self._epoch:
-                self._window.add(record)
+                self._window.add(self._terms.joined(record.terms))
 
-    def take_in(self, steps: Sequence[MeasuredStep], probe: Probe) -> list[Record]:
-        """Makes and keeps the records of measured steps."""
+    def take_in(self, steps: Sequence[MeasuredStep], probe: Probe) -> list[Condensed]:
+        """Condenses measured steps, and keeps what it has made."""
         if self._summary is None:
-            self._summary = Summary(self._diagnostics, probe.paths, probe.parameters, self._kinds)
-        made = [self._summary.record(step, self._epoch, self.table) for step in steps]
-        for step, record in zip(steps, made, strict=True):
+            self._summary = Summary(self._terms, probe.paths, probe.parameters, self._kinds)
+        made = [self._summary.condensed(step, self._epoch, self.table) for step in steps]
+        for step, condensed in zip(steps, made, strict=True):
             self.samples.add(step)
-            self._window.add(record)
+            if condensed.terms is not None:
+                self._window.add(condensed.terms[:, 0])
         self.records.extend(made)
-        self._file.append(made)
+        if self._file.path is not None:
+            self._file.append(records(made))
         return made
 
     def of_epoch(self, names: Sequence[str]) -> dict[str, float]:
         """Some of the model's numbers, of the epoch so far."""
-        return {} if self._summary is None else self._summary.values(self._window.terms, names)
+        return self._window.values(names)

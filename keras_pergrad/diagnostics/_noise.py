@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_pergrad.diagnostics._diagnostic import Diagnostic, mean_square, ratio, trace_and_signal
+from keras_pergrad.diagnostics._diagnostic import Diagnostic, ratio
 from keras_pergrad.diagnostics._step import Seen
 
 _MEAN = frozenset({"squared_norms", "mean_squares"})
@@ -20,9 +20,10 @@ class NoiseScale(Diagnostic):
 
     names = ("grad_noise_scale", "grad_snr")
     needs = _MEAN
+    num_terms = 2
 
     def terms(self, seen: Seen) -> np.ndarray:
-        return np.stack(trace_and_signal(seen))
+        return np.stack(seen.trace_and_signal)
 
     def values(self, terms: np.ndarray) -> np.ndarray:
         trace, signal = terms
@@ -38,10 +39,11 @@ class Coherence(Diagnostic):
 
     names = ("grad_coherence", "grad_coherence_debiased", "grad_diversity")
     needs = _MEAN
+    num_terms = 3
 
     def terms(self, seen: Seen) -> np.ndarray:
-        _, signal = trace_and_signal(seen)
-        return np.stack([seen.size * seen.of_step["mean_squares"], signal, mean_square(seen)])
+        _, signal = seen.trace_and_signal
+        return np.stack([seen.size * seen.of_step["mean_squares"], signal, seen.mean_square])
 
     def values(self, terms: np.ndarray) -> np.ndarray:
         aligned, signal, m2 = terms
@@ -59,12 +61,13 @@ class NormTest(Diagnostic):
 
     names = ("norm_test", "norm_test_batch")
     needs = _MEAN
+    num_terms = 3
 
     def __init__(self, theta: float = 0.5):
         self.theta = theta
 
     def terms(self, seen: Seen) -> np.ndarray:
-        trace, _ = trace_and_signal(seen)
+        trace, _ = seen.trace_and_signal
         n2 = seen.of_step["mean_squares"]
         return np.stack([trace, seen.size * n2, n2])
 

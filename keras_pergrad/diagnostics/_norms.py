@@ -15,11 +15,13 @@ class NormQuantiles(Diagnostic):
 
     names = ("grad_norm_mean", "grad_norm_median", "grad_norm_p95")
     needs = _NORMS
+    num_terms = 3
 
     def terms(self, seen: Seen) -> np.ndarray:
-        norms = np.sqrt(seen.samples["squared_norms"])
-        ordered = np.sort(norms, axis=0)
-        return np.stack([norms.mean(axis=0), _quantile(ordered, 0.5), _quantile(ordered, 0.95)])
+        ordered = np.sort(seen.norms, axis=0)
+        return np.stack(
+            [seen.norms.mean(axis=0), _quantile(ordered, 0.5), _quantile(ordered, 0.95)]
+        )
 
 
 class LargestNorm(Diagnostic):
@@ -27,10 +29,11 @@ class LargestNorm(Diagnostic):
 
     names = ("grad_norm_max",)
     needs = _NORMS
+    num_terms = 1
     largest = True
 
     def terms(self, seen: Seen) -> np.ndarray:
-        return np.sqrt(seen.samples["squared_norms"].max(axis=0))[None]
+        return seen.norms.max(axis=0)[None]
 
 
 class Concentration(Diagnostic):
@@ -42,10 +45,10 @@ class Concentration(Diagnostic):
 
     names = ("grad_concentration", "grad_largest_share")
     needs = _NORMS
+    num_terms = 4
 
     def terms(self, seen: Seen) -> np.ndarray:
-        squares = seen.samples["squared_norms"]
-        norms = np.sqrt(squares)
+        squares, norms = seen.samples["squared_norms"], seen.norms
         total = norms.sum(axis=0)
         return np.stack([total**2, squares.sum(axis=0), norms.max(axis=0), total])
 
@@ -62,6 +65,7 @@ class ClipFraction(Diagnostic):
 
     names = ("clip_fraction",)
     needs = _NORMS
+    num_terms = 1
 
     def __init__(self, norm: float):
         self.norm = norm

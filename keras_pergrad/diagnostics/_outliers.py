@@ -125,6 +125,8 @@ def standing_out(
     largest = np.argsort(-np.where(usable, whole, -1.0), kind="stable")
     largest = largest[: min(table.top_k, usable.sum())]
     order = largest[table.candidates(step.ids[largest].tolist(), z[largest].tolist())]
+    if not len(order):
+        return []
     places = groups.places("layer")
     of_layers = squares[order] @ groups.matrix[:, places]
     layers = [groups.names[places[k]] for k in of_layers.argmax(axis=1)]
@@ -151,13 +153,20 @@ def robust_z(squares: np.ndarray, usable: np.ndarray, spread: Spread) -> np.ndar
     Hoaglin 1993, "How to detect and handle outliers").
     """
     logs = np.log(np.where(usable, squares, 1.0)) / 2
-    apart = logs - spread.middle_of(int(usable.sum()), float(np.median(logs[usable])))
+    apart = logs - spread.middle_of(int(usable.sum()), _median(logs[usable]))
     sizes = np.abs(apart[usable])
-    own = _MAD * np.median(sizes)
+    own = _MAD * _median(sizes)
     if own < _ROUNDING:
         own = _MEAN_DEVIATION * sizes.mean()
     size = spread.with_step(len(sizes), float(own))
     return apart / size if size >= _ROUNDING else np.zeros_like(apart)
+
+
+def _median(numbers: np.ndarray) -> float:
+    """As `np.median`, which takes three times as long for as few."""
+    middle = len(numbers) // 2
+    ordered = np.sort(numbers)
+    return float(ordered[middle] if len(numbers) % 2 else ordered[middle - 1 : middle + 1].mean())
 
 
 def contributions(step: MeasuredStep) -> np.ndarray:

@@ -16,6 +16,7 @@ class PairwiseCosine(Diagnostic):
 
     names = ("grad_pairwise_cosine",)
     needs = frozenset({"squared_norms", "unit_squares"})
+    num_terms = 1
     level = "full"
     of_model_alone = True
 
@@ -35,6 +36,7 @@ class Pairs(Diagnostic):
 
     names = ("grad_confusion", "grad_effective_rank", "grad_most_alike")
     needs = frozenset({"gram"})
+    num_terms = 3
     level = "full"
     of_model_alone = True
 
@@ -53,6 +55,7 @@ class ParameterSignal(Diagnostic):
 
     names = ("grad_gsnr",)
     needs = frozenset({"signal"})
+    num_terms = 1
     level = "full"
 
     def terms(self, seen: Seen) -> np.ndarray:

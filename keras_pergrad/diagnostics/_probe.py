@@ -81,17 +81,16 @@ class Probe:
         found = self._gradients(run) if several else None
         mean = None if found is None else _mean_of_replicas(found[0])
 
-        def keep() -> tf.Tensor:
+        def keep() -> None:
             g, known = self._gradients(run) if found is None else found
             samples = of_samples(g, mean, self.wanted, reference=self._reference)
             columns = [_losses(run, samples), _weights(run), *samples.values()]
             rows = fingerprints(run.batch.x) if ids is None else ids
             head = rate, tf.convert_to_tensor(run.size), known
             carrier.add(head, rows, columns, of_step(g, mean, self.wanted, samples, run=run))
-            return tf.constant(True)
 
         due = tf.equal(carrier.turn % self.every, 0) & tf.greater(run.size, 0)
-        _keras.apart(lambda: tf.cond(due, keep, lambda: tf.constant(True)), optimized=True)
+        _keras.apart_if(due, keep, optimized=True)
         carrier.turn.assign_add(1)
 
     def _gradients(self, run: Run) -> tuple[SampleGradients, tf.Tensor]:

@@ -37,10 +37,10 @@ class Room:
         if self._count is None:
             found = self._numbers.numpy()
             if len(found):
-                self._numbers.assign(self._empty)
+                self._numbers.assign(self._empty, read_value=False)
             return found, len(found)
         count = int(self._count)
         if not count:
             return np.zeros(0, np.int64), 0
-        self._count.assign(0)
+        self._count.assign(0, read_value=False)
         return self._numbers.numpy()[:count], count

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from keras_pergrad.diagnostics._primitives import LENGTHS, SQUARED_NORMS
+from keras_pergrad.diagnostics._primitives import LENGTHS, MEAN_SQUARES, SQUARED_NORMS
 
 MODEL = "model"
+_ROUNDING = 1e-7  # of sums in float32, beside their size
 CANCELLED = 1e-13  # ‖ḡ‖²/m2, of which float32's rounding, 6e-8 in each number, leaves no more
 
 
@@ -29,8 +31,13 @@ class Groups:
     matrix: np.ndarray
 
     @classmethod
-    def of(cls, paths: Sequence[str]) -> Groups:
-        """The groups of weights with these paths, of which a layer's end with their own names."""
+    def of(cls, paths: Sequence[str], wanted: Sequence[str] = ("layer", "variable")) -> Groups:
+        """The groups of weights with these paths, of which a layer's end with their own names.
+
+        Args:
+            paths: of the variables.
+            wanted: which kinds beside the model.
+        """
         layers = [path.rpartition("/")[0] for path in paths]
         names = [MODEL, *dict.fromkeys(layers), *paths]
         count = len(names) - 1 - len(paths)
@@ -38,7 +45,8 @@ class Groups:
         matrix = np.zeros([len(paths), len(names)])
         for k, layer in enumerate(layers):
             matrix[k, [0, 1 + names[1 : 1 + count].index(layer), 1 + count + k]] = 1.0
-        return cls(tuple(names), tuple(kinds), matrix)
+        kept = [k for k, kind in enumerate(kinds) if kind == MODEL or kind in wanted]
+        return cls(tuple(names[k] for k in kept), tuple(kinds[k] for k in kept), matrix[:, kept])
 
     def places(self, kind: str) -> list[int]:
         """Where the groups of a kind are."""
@@ -74,7 +82,7 @@ class MeasuredStep:
         """The number of samples `B`."""
         return len(self.ids)
 
-    @property
+    @cached_property
     def finite(self) -> np.ndarray:
         """Which samples have a finite gradient, `[B]`; the mean's NaN is not everyone's."""
         return np.isfinite(self.samples["squared_norms"]).all(axis=1)
@@ -127,19 +135,45 @@ class Seen:
     def of(cls, step: MeasuredStep, groups: Groups, parameters: np.ndarray) -> Seen:
         """What a step shows of some groups."""
         finite, matrix = step.finite, groups.matrix
-        samples = {name: _added(each[finite], matrix) for name, each in step.samples.items()}
+        kept = slice(None) if finite.all() else finite
+        samples = {name: _added(each[kept], matrix) for name, each in step.samples.items()}
         of_step = {
             name: each if name in LENGTHS else _added(each, matrix)
             for name, each in step.of_step.items()
         }
-        if "mean_squares" in of_step and finite.any():
-            n2, m2 = of_step["mean_squares"], samples["squared_norms"].mean(axis=0)
-            of_step["mean_squares"] = np.where(n2 <= CANCELLED * m2, 0.0, n2)
+        if MEAN_SQUARES in of_step and finite.any():
+            n2, m2 = of_step[MEAN_SQUARES], samples[SQUARED_NORMS].mean(axis=0)
+            of_step[MEAN_SQUARES] = np.where(n2 <= CANCELLED * m2, 0.0, n2)
         return cls(int(finite.sum()), samples, of_step, parameters @ matrix)
+
+    @cached_property
+    def norms(self) -> np.ndarray:
+        """`‖g_i‖`, `[B, G]`."""
+        return np.sqrt(self.samples[SQUARED_NORMS])
+
+    @cached_property
+    def mean_square(self) -> np.ndarray:
+        """`m2`, `[G]`."""
+        return self.samples[SQUARED_NORMS].mean(axis=0)
+
+    @cached_property
+    def trace_and_signal(self) -> tuple[np.ndarray, np.ndarray]:
+        """`tr` and `G2`, `[G]` each; NaN for a batch of one, which tells nothing of variance.
+
+        What is left of a difference by rounding alone is 0.
+        """
+        size, m2, n2 = self.size, self.mean_square, self.of_step[MEAN_SQUARES]
+        if size < 2:
+            return np.full_like(m2, np.nan), np.full_like(m2, np.nan)
+        least = _ROUNDING * m2
+        apart, aligned = (np.where(np.abs(d) <= least, 0.0, d) for d in (m2 - n2, size * n2 - m2))
+        return size / (size - 1) * apart, aligned / (size - 1)
 
 
 def _added(numbers: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """`numbers @ matrix`, NaN for the groups alone that have a number which is not finite."""
     finite = np.isfinite(numbers)
+    if finite.all():
+        return numbers @ matrix
     known = np.where(finite, numbers, 0.0) @ matrix
     return np.where(~finite @ matrix.astype(bool), np.nan, known)

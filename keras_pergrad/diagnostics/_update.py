@@ -17,6 +17,7 @@ class LossChange(Diagnostic):
 
     names = ("loss_change_predicted", "loss_change", "loss_change_ratio")
     needs = frozenset({"squared_norms", "along_update", "losses"})
+    num_terms = 2
     level = "standard"
     of_model_alone = True
 

@@ -125,7 +125,7 @@ def _check(run: Run, loss: tf.Tensor, gradients: list, settings: PerSample, watc
         watch.keep(replica, evidence, worst, again)
 
     due = watch.due(replica) & tf.greater(run.size, 0)
-    _keras.apart(lambda: tf.cond(due, lambda: _and_true(measure), lambda: tf.constant(True)))
+    _keras.apart_if(due, measure)
     watch.step_done(replica)
 
 
@@ -139,11 +139,6 @@ def _batch_gradient(run: Run, gradients: list, settings: PerSample) -> list[tf.T
     if tf.executing_eagerly() or settings.aggregator is not None:
         return without_loss_scale(run, gradients)
     return run.batch_gradient()[1]
-
-
-def _and_true(action: Callable[[], None]) -> tf.Tensor:
-    action()
-    return tf.constant(True)
 
 
 def _aggregate(run: Run, gradients: list, settings: PerSample, watch: Watch) -> list:
