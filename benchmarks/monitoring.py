@@ -72,6 +72,11 @@ def measured(name: str, batch: int, steps: int, rounds: int) -> dict[str, dict[s
     return found
 
 
+def _shown(result: dict[str, float]) -> str:
+    quartiles = f"{result['ratio']:.2f} ({result['low']:.2f}–{result['high']:.2f})"
+    return f"{result['shortest']:.2f}, {quartiles}"
+
+
 def main() -> None:
     """Measures and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -80,7 +85,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=50)
     options = parser.parse_args()
-    title = f"Training with a monitor over plain Keras, batch {options.batch}: median (quartiles)"
+    title = (
+        f"Training with a monitor over plain Keras, batch {options.batch}: shortest over shortest, "
+        "median (quartiles)"
+    )
     table = Table("", *options.models, title=title)
     first = Table("", *options.models, title="The first step, traced, over plain Keras'")
     columns = {}
@@ -89,7 +97,7 @@ def main() -> None:
     for level, every in WAYS:
         row = f"{level}, every={every}"
         cells = [columns[name][row] for name in options.models]
-        table.add_row(row, *(f"{c['ratio']:.2f} ({c['low']:.2f}–{c['high']:.2f})" for c in cells))
+        table.add_row(row, *map(_shown, cells))
         first.add_row(row, *(f"{c['first']:.1f}" for c in cells))
     console = Console(width=110)
     console.print(table)

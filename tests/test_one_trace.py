@@ -32,7 +32,7 @@ def traced(monkeypatch):
 
 
 def _compare(run):
-    losses, gradients = in_turn(run, tf.range(SIZE))
+    losses, gradients, _ = in_turn(run, tf.range(SIZE))
     expected = one_by_one(run, tf.range(SIZE))
     for one, other in zip([losses, *gradients], [expected[0], *expected[1]], strict=True):
         # Another order of sums in a graph, in float32.
@@ -48,7 +48,9 @@ def test_one_trace_gives_what_the_loop_gives(inner, traced):
     run = _run(*inner)
     _compare(run)
     assert traced[0] is not None
-    assert _one_trace._alike(run, one_by_one(run, tf.range(SIZE))[1], traced[0][1])
+    assert _one_trace._alike(run, one_by_one(run, tf.range(SIZE))[1], traced[0].gradients)
+    predictions = [each for (each,) in traced[0].predictions]
+    np.testing.assert_allclose(tf.concat(predictions, 0), run.y_pred, rtol=1e-4, atol=1e-6)
 
 
 class ByPython(layers.Layer):
@@ -79,10 +81,10 @@ class Numbered(layers.Layer):
 def test_what_runs_otherwise_by_hand_is_run_by_hand(traced):
     run = _run(Numbered())
     Numbered.count[0] = 0
-    _, gradients = in_turn(run, tf.range(SIZE))
+    gradients = in_turn(run, tf.range(SIZE)).gradients
     assert traced[0] is not None  # it was traced, and that was not what the first sample gave
     # By hand the calls are counted: the first sample, the trace, then the second sample.
     Numbered.count[0] = 2
     _, second = one_by_one(run, tf.range(1, 2))
     np.testing.assert_allclose(gradients[0][1], second[0][0], rtol=1e-5)
-    assert not np.allclose(gradients[0][1], traced[0][1][0][1])
+    assert not np.allclose(gradients[0][1], traced[0].gradients[0][1])

@@ -47,7 +47,7 @@ from keras_pergrad._keras._graphs import (
     under_xla,
     variables_read_past,
 )
-from keras_pergrad._keras._layers import frozen_weights, layers_of, stop_rematerializing
+from keras_pergrad._keras._layers import FLAGS, frozen_weights, layers_of, stop_rematerializing
 from keras_pergrad._keras._packed import (
     SYMBOLIC_BUILD,
     BuiltFromPlainBatches,
@@ -81,6 +81,7 @@ from keras_pergrad._keras._trainer import (
 )
 
 __all__ = [
+    "FLAGS",
     "SYMBOLIC_BUILD",
     "BuiltFromPlainBatches",
     "CallHook",

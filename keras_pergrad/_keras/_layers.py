@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+FLAGS = ("_called",)  # attributes of Keras' own that a call sets, and nothing else reads
+
 
 def layers_of(model: keras.Model) -> list[keras.Layer]:
     """The model and every layer in it, at any depth."""

@@ -14,7 +14,7 @@ from keras_pergrad.engines._factored import Factored
 from keras_pergrad.engines._jacobian import Jacobian
 from keras_pergrad.engines._loop import Loop, one_by_one
 from keras_pergrad.engines._meetings import Meeting, PrimeTrace
-from keras_pergrad.engines._one_trace import in_turn
+from keras_pergrad.engines._one_trace import Alone, in_turn
 from keras_pergrad.engines._remembered import Remembered
 from keras_pergrad.engines._separation import Separation
 from keras_pergrad.engines._trace import gist, refusing
@@ -22,6 +22,7 @@ from keras_pergrad.engines._vectorized import Vectorized
 
 __all__ = [
     "DEFAULT_MEMORY_BUDGET",
+    "Alone",
     "Engine",
     "Factored",
     "Jacobian",

@@ -18,14 +18,14 @@ from keras_pergrad.engines import (
     Engine,
     expect_memory_budget,
     get_engine,
-    sample_gradients,
 )
+from keras_pergrad.equivalence._contributions import of_batch, of_samples
 from keras_pergrad.equivalence._no_sample_alone import told_of_no_sample_alone
 from keras_pergrad.equivalence._once import Request, as_in_training, checked
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._saved import save_reproduction
 from keras_pergrad.equivalence._tie_breaker import with_tie_broken
-from keras_pergrad.equivalence._tolerance import Tolerance, expect_rtol
+from keras_pergrad.equivalence._tolerance import expect_rtol
 from keras_pergrad.equivalence.causes import (
     Case,
     batch_statistics,
@@ -34,8 +34,8 @@ from keras_pergrad.equivalence.causes import (
     trains_by_itself,
     with_causes,
 )
-from keras_pergrad.errors import DataError, EquivalenceError, PerGradError, SeparationError
-from keras_pergrad.runs import Batch, Run, arrays_kept, build_if_unbuilt
+from keras_pergrad.errors import DataError, EquivalenceError, PerGradError
+from keras_pergrad.runs import Batch, arrays_kept, build_if_unbuilt
 
 NO_BATCH = (
     "Causes are looked for in a batch, and none is kept of ragged or sparse rows, or under XLA of "
@@ -95,8 +95,8 @@ def _checked(request: Request) -> EquivalenceReport:
     with _told_where_the_loss_goes(request.model), told_of_no_sample_alone(request):
         first, run, batch_gradient = checked(request, double=False)
     report = _decided(first, request)
-    if not report.equivalent and not report.non_finite:
-        text = _contributions(request, run.contributions(), batch_gradient)
+    if not (report.equivalent or report.non_finite or report.contributions):
+        text = of_batch(request, run.contributions(), batch_gradient)
         report = dataclasses.replace(report, contributions=text)
     return report
 
@@ -115,7 +115,9 @@ def explained(
     if request is None:
         remarks = [*report.remarks, NO_BATCH]
         return dataclasses.replace(report, causes=batch_statistics(model, report), remarks=remarks)
-    report = with_causes(report, Case.of(request, report))
+    case = Case.of(request, report)
+    report = with_causes(report, case)
+    report = dataclasses.replace(report, contributions=of_samples(report, case))
     kept = int(request.batch.size)
     if kept < report.num_samples:
         text = (
@@ -172,19 +174,3 @@ def _told_where_the_loss_goes(model: keras.Model) -> Iterator[None]:
             f"Received: loss={model.loss!r}.",
             causes=tuple(note.kind for note in notes),
         ) from error
-
-
-def _contributions(request: Request, run: Run, batch_gradient: list[tf.Tensor]) -> str:
-    """Says whether contributions add up where the samples' own gradients do not."""
-    try:
-        g = sample_gradients(run, request.engine, request.memory_budget)
-    except SeparationError as refusal:
-        return f"There are no contributions either. {str(refusal).partition(' Received:')[0]}"
-    found = [mean + term for mean, term in zip(g.mean(), g.batch_term, strict=True)]
-    missing = [f - b for f, b in zip(found, batch_gradient, strict=True)]
-    error = float(tf.linalg.global_norm(missing) / tf.linalg.global_norm(batch_gradient))
-    do = "do" if error <= 10 * Tolerance.of(run.compute_dtype).rtol else "do not"
-    return (
-        f"Contributions, with the batch's own denominators, {do} add up to the batch gradient "
-        f"(relative error {error:.3g})."
-    )

@@ -8,7 +8,7 @@ from keras_pergrad.runs._calls import Call
 from keras_pergrad.runs._dtypes import coarsest, dtypes_of
 from keras_pergrad.runs._heard import Reduced, heard_reductions
 from keras_pergrad.runs._hidden import Hidden, hidden_in, renewed
-from keras_pergrad.runs._influence import influential_attributes, influential_state
+from keras_pergrad.runs._influence import influences
 from keras_pergrad.runs._leaves import leaves, map_leaves, take
 from keras_pergrad.runs._observer import Observer
 from keras_pergrad.runs._recording import Recording
@@ -44,8 +44,7 @@ __all__ = [
     "dtypes_of",
     "heard_reductions",
     "hidden_in",
-    "influential_attributes",
-    "influential_state",
+    "influences",
     "leaves",
     "loss_of_keras",
     "map_leaves",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
@@ -42,7 +43,7 @@ def weights_in_loss(run: Run, samples: Sequence[int] | None = None) -> list[Weig
     ]
 
 
-def ties_in_loss(run: Run, which: tf.Tensor) -> list[float]:
+def ties_in_loss(run: Run, several: Sequence[tf.Tensor]) -> list[float]:
     """How far the loss's derivative in some predictions depends on others, by outputs. Eagerly.
 
     A sum of losses of the samples, however each is weighted, has a derivative in a sample's
@@ -50,8 +51,9 @@ def ties_in_loss(run: Run, which: tf.Tensor) -> list[float]:
 
     Args:
         run: the run.
-        which: `[B]`, the samples whose predictions move halfway to their neighbours' and are
-            halved, which neither a mean over many nor a loss of directions overlooks; labels stay.
+        several: choices of samples, each `[B]`, whose predictions move halfway to their neighbours'
+            and are halved, which neither a mean over many nor a loss of directions overlooks;
+            labels stay.
 
     Returns:
         The largest change of a derivative in the others' predictions, over the largest derivative.
@@ -59,16 +61,24 @@ def ties_in_loss(run: Run, which: tf.Tensor) -> list[float]:
     told = _parts.replay(run)
     with attributes_kept(run.model), _parts.sandbox(run), told.of(None):
         y_pred, terms = _parts.forward(run, run.batch, unroll=False)
-        none = [tf.zeros_like(term) for term in terms]
-        before = map_leaves(
-            tf.identity, y_pred
-        )  # what Keras remembers as its logits would not move
-        after = map_leaves(lambda leaf: _moved(leaf, which), y_pred)
-        at, drawn = [], told.drawn
-        for each in (before, after):
-            with told.turned_to(None, drawn):  # the loss draws the same noise both times
-                at.append(_derivative(run, run.batch, each, none, False))
-    return [_change(old, new, ~which) for old, new in zip(*at, strict=True)]
+        none, drawn = [tf.zeros_like(term) for term in terms], told.drawn
+
+        def derivative(change: Callable[[tf.Tensor], tf.Tensor]) -> list[tf.Tensor]:
+            moved = map_leaves(change, y_pred)  # what Keras remembers as its logits would not move
+            with told.turned_to(None, drawn):  # the loss draws the same noise each time
+                return _derivative(run, run.batch, moved, none, False)
+
+        before = derivative(tf.identity)
+        found = [
+            [
+                _change(old, new, ~which)
+                for old, new in zip(
+                    before, derivative(functools.partial(_moved, which=which)), strict=True
+                )
+            ]
+            for which in several
+        ]
+    return [max(each) for each in zip(*found, strict=True)]
 
 
 def _moved(leaf: tf.Tensor, which: tf.Tensor) -> tf.Tensor:

@@ -20,39 +20,34 @@ if TYPE_CHECKING:
 State = dict[int, tf.Tensor]
 
 
-def influential_state(run: Run) -> list[str]:
-    """The paths of those variables: each, as the pass leaves it, changes the predictions. Eagerly.
+def influences(run: Run) -> tuple[list[str], list[str]]:
+    """What a forward pass writes and another one would be changed by. Eagerly.
 
-    Noise is held, so that the states of seeds are none of them. Where it cannot be, nothing is
-    known: two passes differ whatever they start from.
+    Returns:
+        The paths of variables, and layers' attributes, each as `layer.name`: those which, as the
+        pass leaves them, change the predictions. Noise is held, so that the states of seeds are
+        none of them. Where it cannot be, nothing is known: two passes differ whatever they start
+        from.
     """
-    before, after = _predicted(run, {})
-    written = {key: value for key, value in after.items() if _is_other(run.values.get(key), value)}
-    if not written or _moves(run, before, {}) or not _moves(run, before, written):
+    old = _attributes(run.model)
+    with attributes_kept(run.model):
+        before, after = _forward(run, {})
+        new = _attributes(run.model)
+    values = {key: value for key, value in after.items() if _is_other(run.values.get(key), value)}
+    held = [new[key] for key in new if key in old and not new[key].is_like(old[key])]
+    if not (values or held) or _moves(run, before, {}):
+        return [], []
+    return _of_variables(run, before, values), [
+        each.where for each in held if _moves(run, before, {}, each)
+    ]
+
+
+def _of_variables(run: Run, before: Any, written: State) -> list[str]:
+    if not written or not _moves(run, before, written):
         return []
     names = {id(variable): variable.path for variable, _ in run.state}
     found = [names[key] for key in written if _moves(run, before, {key: written[key]})]
     return list(dict.fromkeys(found))  # a recurrent layer calls all of its states by one name
-
-
-def influential_attributes(run: Run) -> list[str]:
-    """The same of layers' attributes, each as `layer.name`; none is left as it was. Eagerly."""
-    before, _ = _predicted(run, {})
-    if _moves(run, before, {}):
-        return []
-    old = _attributes(run.model)
-    with attributes_kept(run.model):
-        _forward(run, {})
-        new = _attributes(run.model)
-    written = [key for key, held in new.items() if key in old and not held.is_like(old[key])]
-    found = []
-    for key in written:
-        with attributes_kept(run.model):
-            new[key].put_back()
-            after, _ = _forward(run, {})
-        if _are_two(before, after):
-            found.append(new[key].where)
-    return found
 
 
 @dataclass(frozen=True)
@@ -85,13 +80,8 @@ def _attributes(model: keras.Model) -> dict[tuple[int, str], _Held]:
         )
         for layer in _keras.layers_of(model)
         for name, value in list(layer.__dict__.items())
+        if name not in _keras.FLAGS
     }
-
-
-def _predicted(run: Run, state: State) -> tuple[Any, State]:
-    """The predictions from some other values of variables, and all values after it."""
-    with attributes_kept(run.model):
-        return _forward(run, state)
 
 
 def _forward(run: Run, state: State) -> tuple[Any, State]:
@@ -101,8 +91,12 @@ def _forward(run: Run, state: State) -> tuple[Any, State]:
         return y_pred, dict(box.state_mapping)
 
 
-def _moves(run: Run, before: Any, state: State) -> bool:
-    return _are_two(before, _predicted(run, state)[0])
+def _moves(run: Run, before: Any, state: State, held: _Held | None = None) -> bool:
+    """Whether predictions are others from some other values of variables, and of an attribute."""
+    with attributes_kept(run.model):
+        if held is not None:
+            held.put_back()
+        return _are_two(before, _forward(run, state)[0])
 
 
 def _are_two(before: Any, after: Any) -> bool:

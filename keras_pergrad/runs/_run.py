@@ -150,13 +150,20 @@ class Run:
 
     # --- its samples ---
 
-    def sample(self, index: tf.Tensor, *, unroll: bool) -> LossAndGradients:
+    def sample(
+        self, index: tf.Tensor, *, unroll: bool, note: Callable[[Any], None] = lambda _: None
+    ) -> LossAndGradients:
         """The loss and the gradients of sample `index`, run alone as a batch of one.
+
+        Args:
+            index: of the sample.
+            unroll: whether recurrent layers are unrolled.
+            note: is given its predictions.
 
         Returns:
             The loss, a scalar, and one dense gradient a variable, in the variable's shape.
         """
-        return sample(self, index, unroll=unroll)
+        return sample(self, index, unroll=unroll, note=note)
 
     def row(self, index: tf.Tensor, *, unroll: bool) -> LossAndGradients:
         """The loss of sample `index` within the batched run, and its gradients: a Jacobian row."""

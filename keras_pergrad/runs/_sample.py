@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -14,14 +15,17 @@ if TYPE_CHECKING:
     from keras_pergrad.runs._run import Run
 
 
-def sample(run: Run, index: tf.Tensor, *, unroll: bool) -> LossAndGradients:
-    """The loss and the gradients of sample `index`."""
+def sample(
+    run: Run, index: tf.Tensor, *, unroll: bool, note: Callable[[Any], None]
+) -> LossAndGradients:
+    """The loss and the gradients of sample `index`, whose predictions are noted."""
     free = run.free_terms
 
     def loss_of() -> tf.Tensor:
         told, batch = _parts.replay(run), run.batch.row(index)
         with told.of(index):
             y_pred, terms = _parts.forward(run, batch, unroll=unroll)
+            note(y_pred)
             loss = _parts.loss(run, batch, y_pred, owned(terms, free), alone=True)
         told.expect_the_end()
         return loss

@@ -43,14 +43,14 @@ def _place(case: Case) -> tuple[str, str]:
         return "the predictions", "The forward pass gives them."
     if not bool(tf.math.is_finite(case.run.batch_gradient()[0])):
         return "the loss", "All predictions are finite, and the loss is not."
-    if case.alone and not is_finite(case.run_alone[0]):
+    if case.alone and not is_finite(case.run_alone.losses):
         return "the loss", _of_samples_alone(case)
     return _of_backward_pass(case)
 
 
 def _of_samples_alone(case: Case) -> str:
     """What is said of a loss that is finite for the batch alone."""
-    wrong = np.flatnonzero(~np.isfinite(case.run_alone[0].numpy()))
+    wrong = np.flatnonzero(~np.isfinite(case.run_alone.losses.numpy()))
     shown = ", ".join(str(case.samples[k]) for k in wrong[:8])
     return (
         f"It is finite for the batch, and not for sample {shown} alone: it divides by a number "

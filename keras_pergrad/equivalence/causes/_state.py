@@ -10,7 +10,7 @@ import numpy as np
 from keras_pergrad.engines import why_not_alone
 from keras_pergrad.equivalence._cause import Cause
 from keras_pergrad.equivalence.causes.instruments import Case, place_of
-from keras_pergrad.runs import influential_attributes, influential_state, leaves
+from keras_pergrad.runs import influences, leaves
 
 KIND = "state"
 _KEEP = "Keep it in `self.add_weight(trainable=False)`, which every run puts back."
@@ -53,9 +53,10 @@ def written_state(case: Case) -> Iterator[Cause]:
         "The forward pass depends on it and writes it, so that two passes in a row are of two "
         "functions. Here each starts from the value before the step, and puts it back."
     )
-    for path in influential_state(case.run):
+    variables, attributes = influences(case.run)
+    for path in variables:
         yield Cause(KIND, path, start, "Nothing is wrong.")
-    for place in influential_attributes(case.run):
+    for place in attributes:
         because = f"{start} As a Python attribute it stands still in a compiled step."
         yield Cause(KIND, place, because, _KEEP)
 

@@ -6,17 +6,24 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_pergrad import _keras
-from keras_pergrad.engines import PrimeTrace, in_turn, why_not_alone
+from keras_pergrad.engines import Alone, PrimeTrace, in_turn, why_not_alone
 from keras_pergrad.equivalence._chance import halvings, pick
 from keras_pergrad.equivalence._once import Request, as_in_training
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._tolerance import Tolerance
 from keras_pergrad.equivalence.causes.instruments._choice import counts, sizes_in
 from keras_pergrad.equivalence.causes.instruments._difference import Difference
-from keras_pergrad.equivalence.causes.instruments._gradient import Gradient, mean_of
+from keras_pergrad.equivalence.causes.instruments._gradient import (
+    Gradient,
+    mean_of,
+    minus,
+    norm,
+    weighted_mean_of,
+)
 from keras_pergrad.equivalence.causes.instruments._mixing import Mixing, find_mixing
 from keras_pergrad.equivalence.causes.instruments._outputs import Output, find_outputs
 from keras_pergrad.equivalence.causes.instruments._placing import Placing, find_placing
@@ -101,14 +108,14 @@ class Case:
         return not self.alone or self.difference.relative >= self.report.max_relative_error / 3
 
     @cached_property
-    def run_alone(self) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """The samples' own losses `[n]` and gradients, each run alone by the loop."""
+    def run_alone(self) -> Alone:
+        """The samples, each run alone by the loop."""
         return in_turn(self.run, tf.range(self.size))
 
     @property
     def own(self) -> list[tf.Tensor]:
-        """Those gradients: `[n, *weight.shape]`."""
-        return self.run_alone[1]
+        """Their own gradients: `[n, *weight.shape]`."""
+        return self.run_alone.gradients
 
     @cached_property
     def batch(self) -> Gradient:
@@ -167,7 +174,8 @@ class Case:
     def placing(self) -> list[Placing]:
         """The layers that look at a sample's place or at the batch's size."""
         held = [each.layer for each in self.mixing]
-        return find_placing(self.run, self.calls, 10 * self.rtol, held)
+        alone = self.run_alone.predictions if self.alone else None
+        return find_placing(self.run, self.calls, 10 * self.rtol, held, alone)
 
     @cached_property
     def terms(self) -> list[Term]:
@@ -180,6 +188,16 @@ class Case:
         """What the loss does with each output."""
         return find_outputs(self.run, self.rtol)
 
+    @property
+    def error_of_contributions(self) -> float | None:
+        """Of the mean of the samples' own gradients with their weights in the loss, beside the
+        batch gradient; None where a loss is not known to weigh them, or there are several."""
+        if not self.alone or len(self.outputs) != 1 or self.outputs[0].kind == "tied":
+            return None
+        weights = np.nan_to_num(self.outputs[0].weights)  # NaN where nothing comes of a sample
+        found = weighted_mean_of(self.own, weights.tolist())
+        return norm(minus(found, self.batch)) / norm(self.batch) if norm(self.batch) else None
+
     def undo_loss(self, output: Output) -> float | None:
         """Which part of the difference goes with the loss of an output, alone where that can be."""
         if output.compiled is None or len(self.outputs) == 1:
@@ -190,5 +208,4 @@ class Case:
     def tied(self) -> list[bool]:
         """By outputs, whether the loss ties the samples, rather than weighs them."""
         half = halvings(self.size, 0)[0]
-        each = zip(ties_in_loss(self.run, half), ties_in_loss(self.run, ~half), strict=True)
-        return [max(moved) > 100 * self.rtol for moved in each]
+        return [moved > 100 * self.rtol for moved in ties_in_loss(self.run, (half, ~half))]

@@ -119,7 +119,7 @@ class Difference:
         without.free_terms = [
             free or k == term.number for k, free in enumerate(self.run.free_terms)
         ]
-        mean = mean_of(in_turn(without, tf.range(int(self.run.size)))[1])
+        mean = mean_of(in_turn(without, tf.range(int(self.run.size))).gradients)
         rest = minus(mean, without.batch_gradient(of_samples=True)[1])
         made = minus(self.gradient, rest)
         self._reached = minus(self.reached, [-each for each in made])

@@ -29,3 +29,11 @@ def norm(gradient: Gradient) -> float:
 def mean_of(own: list[tf.Tensor]) -> Gradient:
     """The mean of samples' gradients, `[n, *weight.shape]` for each weight."""
     return [tf.reduce_mean(each, axis=0) for each in own]
+
+
+def weighted_mean_of(own: list[tf.Tensor], weights: list[float]) -> Gradient:
+    """The same, with one weight a sample."""
+    return [
+        tf.tensordot(tf.constant(weights, tf.float64), tf.cast(each, tf.float64), 1) / len(weights)
+        for each in own
+    ]

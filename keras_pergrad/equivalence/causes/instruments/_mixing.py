@@ -61,7 +61,8 @@ def find_mixing(run: Run, call: Call, limit: float, unsteady: Collection[int] = 
 def movement(run: Run, call: Call, held: Iterable[keras.Layer] = ()) -> float:
     """How far outputs move when other samples change, over the largest; the most of four tries."""
     size, held = int(run.size), list(held)
-    before, worst = call.again(run, call.arguments, held), 0.0
+    before = call.again(run, call.arguments, held) if held else call.outputs
+    worst = 0.0
     for half in halvings(size, 0):
         for which in (half, ~half):
             changed = map_leaves(

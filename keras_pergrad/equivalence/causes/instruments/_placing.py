@@ -31,7 +31,11 @@ class Placing:
 
 
 def find_placing(
-    run: Run, call: Call, limit: float, held: Iterable[keras.Layer] = ()
+    run: Run,
+    call: Call,
+    limit: float,
+    held: Iterable[keras.Layer] = (),
+    alone: Sequence[list[tf.Tensor]] | None = None,
 ) -> list[Placing]:
     """Those layers, innermost first; a layer's own code after what it calls.
 
@@ -43,12 +47,17 @@ def find_placing(
         call: the call to look into.
         limit: the largest relative distance that rounding explains.
         held: layers that mix samples: each sample meets the others in them as they were.
+        alone: the predictions of each sample run alone, where those are known.
     """
     held = list(held)
-    everywhere = _departures(run, call, range(int(run.size)), held)
+    floats, size = [leaf for leaf in leaves(run.y_pred) if leaf.dtype.is_floating], int(run.size)
+    if held or not alone or len(alone[0]) != len(floats):
+        everywhere = _departures(run, call, range(size), held)
+    else:
+        everywhere = {k: _distance(floats, own, k, size) for k, own in enumerate(alone)}
     if everywhere and max(everywhere.values()) <= limit:
         return []
-    rows = sorted(everywhere, key=lambda k: -everywhere[k])[:ROWS] or range(int(run.size))[:ROWS]
+    rows = sorted(everywhere, key=lambda k: -everywhere[k])[:ROWS] or range(size)[:ROWS]
     return list(_found(run, call, limit, held, rows).values())
 
 

@@ -36,10 +36,16 @@ def find_unsteady(run: Run, call: Call) -> list[Unsteady]:
 
 
 def _innermost(run: Run, call: Call, hidden: list[Hidden]) -> list[Call]:
-    if not _differs(run, call, once=hidden):
+    if not _differs_again(run, call, hidden):
         return []
     found = [each for inner in call.inner for each in _innermost(run, inner, hidden)]
     return found or [call]
+
+
+def _differs_again(run: Run, call: Call, hidden: list[Hidden]) -> bool:
+    """Whether a call, made once more, gives another result than it gave."""
+    with renewed(run.model, hidden):
+        return _are_two(call.outputs, call.again(run, call.arguments))
 
 
 def _kept(run: Run, call: Call, hidden: list[Hidden]) -> list[Hidden]:

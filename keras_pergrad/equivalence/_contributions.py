@@ -1,0 +1,49 @@
+"""Whether contributions add up where the samples' own gradients do not."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from keras_pergrad.engines import sample_gradients
+from keras_pergrad.equivalence._once import Request
+from keras_pergrad.equivalence._report import EquivalenceReport
+from keras_pergrad.equivalence._tolerance import Tolerance
+from keras_pergrad.equivalence.causes import Case
+from keras_pergrad.errors import SeparationError
+from keras_pergrad.runs import Run
+
+_WITHIN = 10  # times the tolerance
+
+
+def of_samples(report: EquivalenceReport, case: Case) -> str | None:
+    """That they do, where the loss is found to weigh the samples; else what the report says.
+
+    With its weight in the batch's loss, a sample's own gradient is its contribution, if no other
+    sample has a part in it: then those add up, and nothing more has to be run. Not of an engine
+    whose own gradients are wrong, which is asked itself.
+    """
+    judged = report.remainder is not None and report.oracle.passed
+    error = case.error_of_contributions if judged else None
+    if error is None or error > _WITHIN * case.rtol:
+        return report.contributions
+    return _told(error, here=f" of {case.size} samples")
+
+
+def of_batch(request: Request, run: Run, batch_gradient: list[tf.Tensor]) -> str:
+    """Whether an engine's do."""
+    try:
+        g = sample_gradients(run, request.engine, request.memory_budget)
+    except SeparationError as refusal:
+        return f"There are no contributions either. {str(refusal).partition(' Received:')[0]}"
+    found = [mean + term for mean, term in zip(g.mean(), g.batch_term, strict=True)]
+    missing = [f - b for f, b in zip(found, batch_gradient, strict=True)]
+    error = float(tf.linalg.global_norm(missing) / tf.linalg.global_norm(batch_gradient))
+    return _told(error, adds_up=error <= _WITHIN * Tolerance.of(run.compute_dtype).rtol)
+
+
+def _told(error: float, *, adds_up: bool = True, here: str = "") -> str:
+    do = "do" if adds_up else "do not"
+    return (
+        f"Contributions, with the batch's own denominators, {do} add up to the batch gradient"
+        f"{here} (relative error {error:.3g})."
+    )
