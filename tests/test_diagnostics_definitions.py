@@ -8,7 +8,7 @@ from keras import layers
 import keras_pergrad as pg
 from tests import twins
 from tests.measured import seen
-from tests.monitored import Before, watched
+from tests.monitored import Before, Monitor, watched
 from tests.problems import by_name, floats
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -133,6 +133,29 @@ def _expect_rows(monitor, record, rows, contributions) -> None:
             at = np.abs(norms - row.norm).argmin()
             np.testing.assert_allclose(row.norm, norms[at], rtol=1e-9)
             np.testing.assert_allclose(row.contribution, contributions[at], **CLOSE)
+
+
+@pytest.mark.parametrize("every_weight", ["some", "one is zero"])
+def test_numbers_without_sample_weights(every_weight):
+    """`g_i/w_i` are the gradients of the same batch without weights; of weight 0, nothing."""
+    before, (x, y, weight) = Before(), _weighted()
+    if every_weight == "one is zero":
+        weight = np.where(np.arange(len(weight)) == 2, 0.0, weight)
+    monitor = Monitor("full", every=1, by_variable=True, unweighted=True)
+    model, *_ = watched(twins.dense, fit=_fit((x, y, weight), before), monitor=monitor)
+    for record, state in zip(monitor.records, before.states, strict=True):
+        rows, columns, found = _materialized(model, state, (x, y), "loop")
+        rows = rows * (weight > 0)[:, None]
+        expected = seen(rows, columns, found.variables).record()
+        known = {name: value for name, value in expected.values.items() if name != "grad_gsnr"}
+        _expect_numbers({k: v for k, v in record.values.items() if k != "grad_gsnr"}, known)
+        assert np.isnan(record.values["grad_gsnr"]) and record.zero == int((weight == 0).sum())
+        for name, terms in expected.noise.items():
+            np.testing.assert_allclose(record.noise[name], terms, **CLOSE)
+        losses = np.asarray(found.losses)
+        for row in (row for row in record.rows if row.step == record.step):
+            at = np.abs(np.linalg.norm(rows, axis=1) - row.norm).argmin()
+            np.testing.assert_allclose(row.loss, losses[at], rtol=1e-9)
 
 
 @pytest.mark.thinned(3)

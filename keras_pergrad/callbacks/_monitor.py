@@ -66,6 +66,8 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         validation: `(x, y)` or a dataset, whose mean gradient at the beginning of each epoch the
             rows of `samples()` are aligned with.
         max_ids: how many rows `samples()` has at most, of up to 170 bytes each.
+        unweighted: whether a sample's weight is taken out of its gradient and its loss again, which
+            otherwise are what the optimizer sees. One of weight 0 has none. Without `grad_gsnr`.
         engine: whose sample gradients, as in `per_sample_gradients`.
         memory_budget: bytes that one chunk of samples may need.
 
@@ -96,6 +98,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         by_variable: bool = False,
         validation: Any = None,
         max_ids: int = 1_000_000,
+        unweighted: bool = False,
         engine: str | Engine = "auto",
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
     ):
@@ -108,6 +111,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         self.diagnostics = diagnostics_of(level, clip_norm)
         self.scalars = self._names(scalars)
         self._engine, self._memory_budget = engine, memory_budget
+        self._unweighted = unweighted
         kinds = ("layer", "variable") if by_variable else ("layer",)
         self._journal = Journal(self.diagnostics, kinds, top_k, max_ids, jsonl)
         self._board, self._remarks = Board(log_dir), Remarks()
@@ -260,7 +264,8 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
     def _new_probe(self) -> Probe:
         wanted = frozenset().union(*(each.needs for each in self.diagnostics))
         wanted |= frozenset() if self._validation is None else {ALIGNMENTS}
-        return Probe(wanted, self.every, self._engine, self._memory_budget)
+        options = {"unweighted": self._unweighted}
+        return Probe(wanted, self.every, self._engine, self._memory_budget, **options)
 
     def _names(self, scalars: Sequence[str] | str | None) -> list[str]:
         known = [name for each in self.diagnostics for name in each.names]

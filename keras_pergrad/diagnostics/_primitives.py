@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from keras_pergrad.diagnostics._unweighted import Unweighted
 from keras_pergrad.gradients import SampleGradients, wide
 from keras_pergrad.runs import Run
 
@@ -36,7 +37,7 @@ OF_MEAN = (MEAN_SQUARES, ALONG_UPDATE)  # of the mean of all replicas, which eac
 
 
 def of_samples(
-    g: SampleGradients,
+    g: SampleGradients | Unweighted,
     mean: Gradient | None,
     wanted: frozenset[str],
     *,
@@ -62,14 +63,21 @@ def of_samples(
 
 
 def of_step(
-    g: SampleGradients,
+    g: SampleGradients | Unweighted,
     mean: Gradient | None,
     wanted: frozenset[str],
     samples: dict[str, tf.Tensor],
     *,
     run: Run | None = None,
+    applied: Gradient | None = None,
 ) -> dict[str, tf.Tensor]:
-    """Those of a step, name → `[k]`; after the update. Of one replica, but for `OF_MEAN`."""
+    """Those of a step, name → `[k]`; after the update. Of one replica, but for `OF_MEAN`.
+
+    Args:
+        g, mean, wanted, samples: as for `of_samples`, and what that answered.
+        run: the step's run.
+        applied: the mean gradient that was applied, if it is none of `g`.
+    """
     found: dict[str, tf.Tensor] = {}
     if MEAN_SQUARES in wanted and mean is None and PROJECTIONS in samples:
         size = tf.cast(tf.maximum(g.num_samples, 1), tf.float64)
@@ -77,7 +85,7 @@ def of_step(
     elif MEAN_SQUARES in wanted:
         found[MEAN_SQUARES] = _squares(g.means() if mean is None else mean)
     if ALONG_UPDATE in wanted and run is not None:
-        found[ALONG_UPDATE] = _along_update(run, g.means() if mean is None else mean)
+        found[ALONG_UPDATE] = _along_update(run, applied or mean or g.means())
     for name, make in _ALONE.items():
         if name in wanted:
             found[name] = make(g)
@@ -108,12 +116,12 @@ def _losses(run: Run) -> tf.Tensor:
     return tf.stack([tf.cast(each, tf.float64) for each in (run.loss_at(run.y_pred), after)])
 
 
-def _unit_squares(g: SampleGradients) -> tf.Tensor:
+def _unit_squares(g: SampleGradients | Unweighted) -> tf.Tensor:
     """`‖Σ_i g_i/‖g_i‖‖²` by variable; samples without a gradient are left out."""
     return _squares(g.sum(tf.math.reciprocal_no_nan(g.norms())))
 
 
-def _signal(g: SampleGradients) -> tf.Tensor:
+def _signal(g: SampleGradients | Unweighted) -> tf.Tensor:
     """Per-parameter gradient signal to noise, added up over each weight (Liu et al. 2020).
 
     `(ḡ² - s²/B)/s²` with the unbiased variance `s²`; zero where that is, but for rounding.
@@ -129,7 +137,7 @@ def _signal(g: SampleGradients) -> tf.Tensor:
     return tf.stack(found)
 
 
-def _gram(g: SampleGradients) -> tf.Tensor:
+def _gram(g: SampleGradients | Unweighted) -> tf.Tensor:
     """Of the Gram matrix: least inner product of two, effective rank of the centred matrix, and the
     largest cosine of two with their places; `[5]`.
 
@@ -151,7 +159,7 @@ def _gram(g: SampleGradients) -> tf.Tensor:
     return tf.concat([tf.stack([least, rank, tf.gather(flat, at)]), pair], axis=0)
 
 
-_ALONE: dict[str, Callable[[SampleGradients], tf.Tensor]] = {
+_ALONE: dict[str, Callable[[SampleGradients | Unweighted], tf.Tensor]] = {
     UNIT_SQUARES: _unit_squares,
     SIGNAL: _signal,
     GRAM: _gram,

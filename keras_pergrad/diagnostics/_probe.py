@@ -20,6 +20,7 @@ from keras_pergrad.diagnostics._primitives import (
     of_step,
 )
 from keras_pergrad.diagnostics._step import MeasuredStep
+from keras_pergrad.diagnostics._unweighted import Unweighted
 from keras_pergrad.engines import (
     DEFAULT_MEMORY_BUDGET,
     Engine,
@@ -43,6 +44,7 @@ class Probe:
         every: how many steps from one measured to the next.
         engine: whose sample gradients.
         memory_budget: bytes that one chunk of samples may need.
+        unweighted: whether sample weights are undone.
 
     Attributes:
         paths: of the weights that are measured, once `prepare` knows them.
@@ -55,7 +57,10 @@ class Probe:
         every: int = 1,
         engine: str | Engine = "auto",
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
+        *,
+        unweighted: bool = False,
     ):
+        self.unweighted = unweighted
         self.wanted, self.every = wanted, every
         self.engine, self.memory_budget = get_engine(engine), memory_budget
         self.paths: list[str] = []
@@ -79,15 +84,22 @@ class Probe:
         # Keras divides what it reduces by the number of replicas, and what the user reduces not.
         self._divided_by = len(self._carriers) if run.recording.reduced else 1
         found = self._gradients(run) if several else None
-        mean = None if found is None else _mean_of_replicas(found[0])
+        mean = None if found is None else _mean_of_replicas(self._seen(found[0], run))
+        applied = _mean_of_replicas(found[0]) if found and self.unweighted else None
 
         def keep() -> None:
             g, known = self._gradients(run) if found is None else found
-            samples = of_samples(g, mean, self.wanted, reference=self._reference)
-            columns = [_losses(run, samples), _weights(run), *samples.values()]
+            seen, weights = self._seen(g, run), _weights(run)
+            samples = of_samples(seen, mean, self.wanted, reference=self._reference)
+            losses = _losses(run, samples)
+            if self.unweighted:
+                losses = tf.math.multiply_no_nan(losses, tf.math.reciprocal_no_nan(weights))
+            columns = [losses, weights, *samples.values()]
             rows = fingerprints(run.batch.x) if ids is None else ids
             head = rate, tf.convert_to_tensor(run.size), known
-            carrier.add(head, rows, columns, of_step(g, mean, self.wanted, samples, run=run))
+            real = (applied or g.means()) if self.unweighted else None
+            whole = of_step(seen, mean, self.wanted, samples, run=run, applied=real)
+            carrier.add(head, rows, columns, whole)
 
         due = tf.equal(carrier.turn % self.every, 0) & tf.greater(run.size, 0)
         _keras.apart_if(due, keep, optimized=True)
@@ -104,6 +116,9 @@ class Probe:
 
         g = sample_gradients(run.contributions(), self.engine, self.memory_budget, refuse=note)
         return g, known
+
+    def _seen(self, g: SampleGradients, run: Run) -> SampleGradients | Unweighted:
+        return Unweighted(g, _weights(run)[:, 0]) if self.unweighted else g
 
     # --- on the host ---
 
@@ -155,7 +170,7 @@ class Probe:
         return joined.times(self._divided_by) if self._divided_by > 1 else joined
 
 
-def _mean_of_replicas(g: SampleGradients) -> Gradient:
+def _mean_of_replicas(g: SampleGradients | Unweighted) -> Gradient:
     """The mean over the samples of all replicas."""
     context = tf.distribute.get_replica_context()
     size, means = tf.cast(g.num_samples, tf.float64), g.means()

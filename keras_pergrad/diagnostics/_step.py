@@ -96,24 +96,6 @@ class MeasuredStep:
             of_step={n: factor ** powers.get(n, 0) * each for n, each in self.of_step.items()},
         )
 
-    def unweighted(self) -> MeasuredStep:
-        """The same of the gradients without sample weights; a weight of 0 leaves zeros."""
-        inverse = np.divide(1.0, self.weights, out=np.zeros(self.size), where=self.weights != 0)
-        samples = {
-            name: each * inverse[:, None] ** (2 if name == SQUARED_NORMS else 1)
-            for name, each in self.samples.items()
-        }
-        return MeasuredStep(
-            self.step,
-            self.learning_rate,
-            self.known,
-            self.ids,
-            self.losses * inverse,
-            self.weights,
-            samples,
-            self.of_step,
-        )
-
 
 @dataclass(frozen=True)
 class Seen:

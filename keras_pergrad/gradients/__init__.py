@@ -17,7 +17,7 @@ from keras_pergrad.gradients._kept import Kept, beside
 from keras_pergrad.gradients._materialized import Materialized
 from keras_pergrad.gradients._nothing import Nothing
 from keras_pergrad.gradients._product import Product
-from keras_pergrad.gradients._sample_gradients import SampleGradients
+from keras_pergrad.gradients._sample_gradients import By, SampleGradients
 from keras_pergrad.gradients._scaled import Scaled, times
 from keras_pergrad.gradients._summed import Summed, summed
 from keras_pergrad.gradients._viewed import View, Viewed
@@ -25,6 +25,7 @@ from keras_pergrad.gradients._viewed import View, Viewed
 __all__ = [
     "Block",
     "Blocks",
+    "By",
     "Chunked",
     "Convolved",
     "Factor",
