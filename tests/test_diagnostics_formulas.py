@@ -183,5 +183,5 @@ def test_a_nan_in_one_layer_stays_there():
 
 def test_pairs_that_nobody_knows_are_not_said_to_agree():
     """As on replicas, of which each has but its own samples: `max(0.0, nan)` is 0 in Python."""
-    seen = Seen(4, {}, {"gram": np.full(5, np.nan)}, np.ones(1))
+    seen = Seen(4, {}, {"gram": np.full(6, np.nan)}, np.ones(1))
     assert np.isnan(Pairs().terms(seen)).all()

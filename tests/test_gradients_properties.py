@@ -86,6 +86,12 @@ def test_inner_products(given_, seed):
     flat, direction = _flat(arrays), np.concatenate([v.ravel() for v in vectors])
     np.testing.assert_allclose(g.dot(vectors), flat @ direction, **CLOSE)
     np.testing.assert_allclose(g.gram(), flat @ flat.T, **CLOSE)
+    for found, each in zip(g.gram(by="variable").values(), arrays, strict=True):
+        own = each.reshape(len(each), -1)
+        np.testing.assert_allclose(found, own @ own.T, **CLOSE)
+    layers = g.gram(by="layer")
+    assert layers.keys() == g.norms(by="layer").keys()
+    np.testing.assert_allclose(sum(layers.values()), flat @ flat.T, **CLOSE)
 
 
 @quick

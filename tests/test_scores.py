@@ -17,7 +17,8 @@ from tests.processes import ROOT
 
 ROWS = 37
 ALL = (
-    "loss norm squared_norm projection contribution cosine alignment alignment_cosine layer"
+    "loss norm squared_norm projection contribution cosine alignment alignment_cosine layer "
+    "layer_norms"
 ).split()
 
 
@@ -101,6 +102,9 @@ def test_all_scores_are_their_definitions():
         parts[layer] += (g[:, start:stop] ** 2).sum(axis=1)
     largest = np.stack(list(parts.values())).argmax(axis=0)
     assert list(found["layer"]) == [list(parts)[k] for k in largest]
+    for layer, squares in parts.items():
+        np.testing.assert_allclose(found[f"norm/{layer}"], np.sqrt(squares), rtol=1e-9, atol=1e-12)
+    assert set(found.columns) == {*expected, "layer", *(f"norm/{layer}" for layer in parts)}
 
 
 @pytest.mark.usefixtures("float64")

@@ -4,42 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
-import numpy as np
 
-from keras_pergrad import _keras, plots
+from keras_pergrad import _keras
 from keras_pergrad.callbacks._board import Board
+from keras_pergrad.callbacks._measured import Measured, expect_whole
 from keras_pergrad.callbacks._remarks import Remarks
 from keras_pergrad.diagnostics import (
     ALIGNMENTS,
     Journal,
-    Monitor,
-    NoiseScaleEstimate,
-    OutlierRow,
     Probe,
-    Record,
-    Scores,
     diagnostics_of,
-    expect_group,
     expect_names,
-    noise_scale,
-    norm_quantiles,
 )
 from keras_pergrad.engines import DEFAULT_MEMORY_BUDGET, Engine, expect_memory_budget
 from keras_pergrad.errors import PerGradError
 from keras_pergrad.models import start_monitoring, stop_monitoring
 from keras_pergrad.scores import How, MeanGradient
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 SHOWN = ("grad_norm_median", "grad_norm_max", "grad_noise_scale", "grad_coherence", "grad_cosine")
 
 
-class GradientMonitor(keras.callbacks.Callback, Monitor):
+class GradientMonitor(keras.callbacks.Callback, Measured):
     """Measures the per-sample gradients of a training, and leaves the training as it is.
 
     One line added to `fit`. Every `every`-th step the norms of the samples' gradients, and at
@@ -103,7 +91,7 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
     ):
         super().__init__()
-        _expect_whole(every=every, top_k=top_k, max_ids=max_ids)
+        expect_whole(every=every, top_k=top_k, max_ids=max_ids)
         expect_memory_budget(memory_budget)
         if clip_norm is not None and not (isinstance(clip_norm, int | float) and clip_norm > 0):
             raise PerGradError(f"`clip_norm` is a positive number. Received: {clip_norm!r}.")
@@ -112,8 +100,8 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         self.scalars = self._names(scalars)
         self._engine, self._memory_budget = engine, memory_budget
         self._unweighted = unweighted
-        kinds = ("layer", "variable") if by_variable else ("layer",)
-        self._journal = Journal(self.diagnostics, kinds, top_k, max_ids, jsonl)
+        self._kinds = ("layer", "variable") if by_variable else ("layer",)
+        self._journal = Journal(self.diagnostics, top_k, max_ids, jsonl)
         self._board, self._remarks = Board(log_dir), Remarks()
         self._validation = None
         if validation is not None:
@@ -121,78 +109,6 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         self._logs = dict.fromkeys(self.scalars, float("nan"))
         self._started = self._running = self._measured = False
         self.probe = self._new_probe()
-
-    # --- what was measured ---
-
-    @property
-    def records(self) -> Sequence[Record]:
-        """The measured steps, the last 10,000 or about 64 MiB of them; a file has all."""
-        return self._journal.records
-
-    def outliers(self) -> list[OutlierRow]:
-        """The rows of the data that stood out most, the worst first: at most `top_k`."""
-        return self._journal.table.rows
-
-    def samples(self) -> Scores:
-        """What was added up for each row over the measured steps, in the order they came first.
-
-        `"count"` of its steps, means `"norm"` and `"loss"`, `"self_influence"` `Σ lr ‖g_i‖²` and,
-        with `validation`, `"alignment"` `Σ lr ⟨g_i, g_val⟩`: to first order, `B` times what the
-        row's part of plain SGD's updates took off the validation loss. Not kept in files: it is of
-        what this callback saw.
-        """
-        return self._journal.samples.table
-
-    def noise_scale(self, group: str = "model", last: int | None = None) -> NoiseScaleEstimate:
-        """The noise scale over the measured steps, with its interval and what follows from it.
-
-        Args:
-            group: `"model"`, or a layer.
-            last: how many of the last records; all by default.
-
-        Raises:
-            PerGradError: no such layer, or `last` below 1.
-        """
-        records = self._last(last)
-        if records:
-            expect_group(records, group)
-        return noise_scale(records, group)
-
-    def norm_quantiles(
-        self, shares: Sequence[float] = (0.5, 0.9, 0.95, 0.99), last: int | None = None
-    ) -> dict[float, float]:
-        """For each share, a norm that as many samples do not exceed: which `C` to clip at.
-
-        Args:
-            shares: above 0 and at most 1.
-            last: how many of the last records; all by default.
-
-        Raises:
-            PerGradError: a share that is none, or `last` below 1.
-        """
-        return norm_quantiles(self._last(last), shares)
-
-    def _last(self, last: int | None) -> list[Record]:
-        if last is not None:
-            _expect_whole(last=last)
-        return list(self.records)[-(last or 0) :]
-
-    def dashboard(self, x: Any = None) -> Figure:
-        """All pictures of `pg.plots` in one matplotlib figure, not shown.
-
-        Args:
-            x: the inputs as given to `fit`, to show outliers where they are images.
-        """
-        return plots.dashboard(self, x)
-
-    def report(self, path: str | os.PathLike, x: Any = None) -> Path:
-        """Writes the pictures and tables into one HTML file, which needs nothing but a browser.
-
-        Args:
-            path: of the file.
-            x: the inputs as given to `fit`, to show outliers where they are images.
-        """
-        return plots.report(self, path, x)
 
     # --- Keras' callback ---
 
@@ -264,8 +180,14 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
     def _new_probe(self) -> Probe:
         wanted = frozenset().union(*(each.needs for each in self.diagnostics))
         wanted |= frozenset() if self._validation is None else {ALIGNMENTS}
-        options = {"unweighted": self._unweighted}
-        return Probe(wanted, self.every, self._engine, self._memory_budget, **options)
+        return Probe(
+            wanted,
+            self.every,
+            self._engine,
+            self._memory_budget,
+            kinds=self._kinds,
+            unweighted=self._unweighted,
+        )
 
     def _names(self, scalars: Sequence[str] | str | None) -> list[str]:
         known = [name for each in self.diagnostics for name in each.names]
@@ -277,12 +199,3 @@ class GradientMonitor(keras.callbacks.Callback, Monitor):
         names: list[Any] = list(scalars) if several else [scalars]
         expect_names(names, known)
         return names
-
-
-def _expect_whole(**numbers: Any) -> None:
-    for name, value in numbers.items():
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole or value < 1:
-            raise PerGradError(
-                f"`{name}` is a whole number of at least 1. Received: {name}={value!r}."
-            )

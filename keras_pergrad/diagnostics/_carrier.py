@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_pergrad.diagnostics._primitives import LENGTHS, OF_SAMPLES, OF_STEP
+from keras_pergrad.diagnostics._primitives import GRAM, LOSSES, OF_GRAM, OF_SAMPLES, OF_STEP
 from keras_pergrad.diagnostics._room import Room
 from keras_pergrad.diagnostics._step import MeasuredStep
 
@@ -24,10 +24,12 @@ class Layout:
     Attributes:
         wanted: the names of primitives.
         variables: how many.
+        groups: how many, of variables.
     """
 
     wanted: frozenset[str]
     variables: int
+    groups: int
 
     @property
     def of_samples(self) -> dict[str, int]:
@@ -38,7 +40,8 @@ class Layout:
     def of_step(self) -> dict[str, int]:
         """Primitive → numbers of a step, in their order."""
         names = [name for name in OF_STEP if name in self.wanted]
-        return {name: LENGTHS.get(name, self.variables) for name in names}
+        lengths = {LOSSES: 2, GRAM: OF_GRAM * self.groups + 2}
+        return {name: lengths.get(name, self.variables) for name in names}
 
     @property
     def step_numbers(self) -> int:

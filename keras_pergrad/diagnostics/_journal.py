@@ -22,7 +22,6 @@ class Journal:
 
     Args:
         diagnostics: what records have.
-        kinds: of groups that they have beside the model, `"layer"` or `"variable"`.
         top_k: how many rows the outlier table has.
         max_ids: how many rows sums are kept of.
         path: of the file; None for none.
@@ -36,14 +35,13 @@ class Journal:
     def __init__(
         self,
         diagnostics: Sequence[Diagnostic],
-        kinds: Sequence[str],
         top_k: int,
         max_ids: int,
         path: str | os.PathLike | None,
     ):
         self.records = Kept()
         self.table, self.samples = OutlierTable(top_k), SampleSums(max_ids)
-        self._terms, self._kinds, self._top_k = Terms(diagnostics), kinds, top_k
+        self._terms, self._top_k = Terms(diagnostics), top_k
         self._file, self._window = RecordFile(path), Window(self._terms)
         self._summary: Summary | None = None
         self._epoch = 0
@@ -72,7 +70,7 @@ class Journal:
     def take_in(self, steps: Sequence[MeasuredStep], probe: Probe) -> list[Condensed]:
         """Condenses measured steps, and keeps what it has made."""
         if self._summary is None:
-            self._summary = Summary(self._terms, probe.paths, probe.parameters, self._kinds)
+            self._summary = Summary(self._terms, probe.groups, probe.parameters)
         made = [self._summary.condensed(step, self._epoch, self.table) for step in steps]
         for step, condensed in zip(steps, made, strict=True):
             self.samples.add(step)

@@ -5,46 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from keras_pergrad.diagnostics._diagnostic import Diagnostic
+from keras_pergrad.diagnostics._primitives import OF_GRAM
 from keras_pergrad.diagnostics._step import Seen
 
 
-class PairwiseCosine(Diagnostic):
-    """The mean cosine of two samples' gradients, `(‖Σ g_i/‖g_i‖‖² - B)/(B(B-1))`.
-
-    One reweighted sum takes the place of all pairs.
-    """
-
-    names = ("grad_pairwise_cosine",)
-    needs = frozenset({"squared_norms", "unit_squares"})
-    num_terms = 1
-    level = "full"
-    of_model_alone = True
-
-    def terms(self, seen: Seen) -> np.ndarray:
-        size = (seen.samples["squared_norms"][:, 0] > 0).sum()
-        if size < 2:
-            return np.full([1, 1], np.nan)
-        return (seen.of_step["unit_squares"][None] - size) / (size * (size - 1))
-
-
 class Pairs(Diagnostic):
-    """Of the Gram matrix: confusion, the effective rank of the centred one, the most alike pair.
+    """Of the Gram matrix: confusion, the effective rank of the centred one, and of the cosines of
+    two samples' gradients the largest and the mean.
 
     Confusion `max(0, -min_{i≠j} ⟨g_i, g_j⟩)`: Sankararaman et al. 2019, arXiv 1904.06963. The
     effective rank is `(Σλ)²/Σλ²`. A largest cosine of nearly 1 is a pair of duplicates.
     """
 
-    names = ("grad_confusion", "grad_effective_rank", "grad_most_alike")
-    needs = frozenset({"gram"})
-    num_terms = 3
+    names = ("grad_confusion", "grad_effective_rank", "grad_most_alike", "grad_pairwise_cosine")
+    needs = frozenset({"squared_norms", "gram"})
+    num_terms = OF_GRAM
     level = "full"
-    of_model_alone = True
 
     def terms(self, seen: Seen) -> np.ndarray:
+        shape = OF_GRAM, len(seen.parameters)
         if seen.size < 2:
-            return np.full([3, 1], np.nan)
-        least, rank, alike = seen.of_step["gram"][:3]
-        return np.array([[np.maximum(0.0, -least)], [rank], [alike]])
+            return np.full(shape, np.nan)
+        least, *others = seen.of_step["gram"][:-2].reshape(shape)
+        return np.stack([np.maximum(0.0, -least), *others])
 
 
 class ParameterSignal(Diagnostic):

@@ -19,7 +19,7 @@ from keras_pergrad.diagnostics._primitives import (
     of_samples,
     of_step,
 )
-from keras_pergrad.diagnostics._step import MeasuredStep
+from keras_pergrad.diagnostics._step import Groups, MeasuredStep
 from keras_pergrad.diagnostics._unweighted import Unweighted
 from keras_pergrad.engines import (
     DEFAULT_MEMORY_BUDGET,
@@ -44,9 +44,11 @@ class Probe:
         every: how many steps from one measured to the next.
         engine: whose sample gradients.
         memory_budget: bytes that one chunk of samples may need.
+        kinds: of groups beside the model, `"layer"` or `"variable"`.
         unweighted: whether sample weights are undone.
 
     Attributes:
+        groups: of the weights, once `prepare` knows them.
         paths: of the weights that are measured, once `prepare` knows them.
         parameters: how many numbers each has.
     """
@@ -58,12 +60,14 @@ class Probe:
         engine: str | Engine = "auto",
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
         *,
+        kinds: Sequence[str] = ("layer",),
         unweighted: bool = False,
     ):
         self.unweighted = unweighted
         self.wanted, self.every = wanted, every
         self.engine, self.memory_budget = get_engine(engine), memory_budget
         self.paths: list[str] = []
+        self.groups, self._kinds = Groups.of([], kinds), kinds
         self.parameters = np.zeros(0)
         self._carriers: list[Carrier] = []
         self._reference: list[tf.Variable] = []
@@ -98,7 +102,9 @@ class Probe:
             rows = fingerprints(run.batch.x) if ids is None else ids
             head = rate, tf.convert_to_tensor(run.size), known
             real = (applied or g.means()) if self.unweighted else None
-            whole = of_step(seen, mean, self.wanted, samples, run=run, applied=real)
+            whole = of_step(
+                seen, mean, self.wanted, samples, run=run, applied=real, groups=self.groups.matrix
+            )
             carrier.add(head, rows, columns, whole)
 
         due = tf.equal(carrier.turn % self.every, 0) & tf.greater(run.size, 0)
@@ -129,7 +135,9 @@ class Probe:
         variables = trained_variables(model)
         self.paths = unique_paths(variables)
         self.parameters = np.array([np.prod(v.shape) for v in variables])
-        layout, replicas = Layout(self.wanted, len(variables)), model.distribute_strategy
+        self.groups = Groups.of(self.paths, self._kinds)
+        layout = Layout(self.wanted, len(variables), len(self.groups.names))
+        replicas = model.distribute_strategy
         steps = -(-model.steps_per_execution // self.every)
         with tf.init_scope():
             for _ in range(replicas.num_replicas_in_sync):

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from keras_pergrad.diagnostics._primitives import LENGTHS, MEAN_SQUARES, SQUARED_NORMS
+from keras_pergrad.diagnostics._primitives import MEAN_SQUARES, OTHERWISE, SQUARED_NORMS
 
 MODEL = "model"
 _ROUNDING = 1e-7  # of sums in float32, beside their size
@@ -104,7 +104,7 @@ class Seen:
     Attributes:
         size: the number of samples that count.
         samples: primitive → `[B, G]`.
-        of_step: primitive → `[G]` or, where it is of the model alone, `[k]`.
+        of_step: primitive → `[G]`, or as it was measured where that is not by variable.
         parameters: `[G]`, how many numbers a group's weights have.
     """
 
@@ -120,7 +120,7 @@ class Seen:
         kept = slice(None) if finite.all() else finite
         samples = {name: _added(each[kept], matrix) for name, each in step.samples.items()}
         of_step = {
-            name: each if name in LENGTHS else _added(each, matrix)
+            name: each if name in OTHERWISE else _added(each, matrix)
             for name, each in step.of_step.items()
         }
         if MEAN_SQUARES in of_step and finite.any():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from keras_pergrad.diagnostics._condensed import Condensed, Form, records
@@ -20,22 +18,14 @@ class Summary:
 
     Args:
         terms: of which diagnostics.
-        paths: of the weights.
-        parameters: `[V]`, how many numbers each has.
-        kinds: of groups that are told apart beside the model: `"layer"`, `"variable"`.
+        groups: of the weights.
+        parameters: `[V]`, how many numbers each weight has.
     """
 
-    def __init__(
-        self,
-        terms: Terms,
-        paths: Sequence[str],
-        parameters: np.ndarray,
-        kinds: Sequence[str] = ("layer",),
-    ):
-        self.groups = Groups.of(paths, kinds)
-        self.parameters = parameters
-        self._form = Form(terms, self.groups.names)
-        self._layers = self.groups.places("layer")
+    def __init__(self, terms: Terms, groups: Groups, parameters: np.ndarray):
+        self.groups, self.parameters = groups, parameters
+        self._form = Form(terms, groups.names)
+        self._layers = groups.places("layer")
 
     def condensed(self, step: MeasuredStep, epoch: int, table: OutlierTable) -> Condensed:
         """What is kept of a step, whose rows come into the table."""

@@ -53,8 +53,11 @@ class Unweighted:
         count = tf.maximum(self.num_samples, 1)
         return [total / tf.cast(count, total.dtype) for total in self.sum()]
 
-    def gram(self) -> tf.Tensor:
-        return tf.transpose(self._times(tf.transpose(self._times(self._seen.gram()))))
+    def gram(self, by: By = "model") -> Numbers:
+        both = self._inverse[:, None] * self._inverse[None, :]
+        return tf.nest.map_structure(
+            lambda each: each * tf.cast(both, each.dtype), self._seen.gram(by)
+        )
 
     def second_moment(self) -> list[tf.Tensor]:
         """NaN: sums of squares are kept of all samples alike."""

@@ -34,8 +34,12 @@ def projections(block: Block, means: Sequence[tf.Tensor]) -> tf.Tensor:
 
 def inner(mine: Block, theirs: Block) -> tf.Tensor:
     """`⟨g_i, h_j⟩` in all variables, with the samples of two blocks, `[b, c]`."""
-    pairs = zip(mine.factors, theirs.factors, strict=True)
-    return tf.add_n(_of_one_dtype([one.gram(other) for one, other in pairs]))
+    return tf.add_n(_inner_products(mine, theirs))
+
+
+def inner_by_variable(mine: Block, theirs: Block) -> tf.Tensor:
+    """The same in each variable, `[b, c, V]`."""
+    return tf.stack(_inner_products(mine, theirs), axis=2)
 
 
 def sums(block: Block, weights: tf.Tensor | None = None) -> list[tf.Tensor]:
@@ -53,6 +57,11 @@ def sums_of_squares(block: Block) -> list[tf.Tensor]:
 def written_out(k: int, dtype: tf.DType) -> Callable[[Block], tf.Tensor]:
     """Gives the gradients of variable `k` of a block, `[b, *weight.shape]`."""
     return lambda block: tf.cast(block.factors[k].materialize(), dtype)
+
+
+def _inner_products(mine: Block, theirs: Block) -> list[tf.Tensor]:
+    pairs = zip(mine.factors, theirs.factors, strict=True)
+    return _of_one_dtype([one.gram(other) for one, other in pairs])
 
 
 def _columns(values: list[tf.Tensor]) -> tf.Tensor:

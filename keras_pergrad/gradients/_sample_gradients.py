@@ -121,15 +121,21 @@ class SampleGradients:
         means = self.means()
         return self._grouped(self.blocks.each(lambda b: _answers.projections(b, means)), by)
 
-    def gram(self) -> tf.Tensor:
-        """`⟨g_i, g_j⟩`, `[B, B]`."""
+    def gram(self, by: By = "model") -> tf.Tensor | dict[str, tf.Tensor]:
+        """`⟨g_i, g_j⟩`, `[B, B]`, in all weights, or by variable or layer, as `squared_norms`.
 
+        Raises:
+            PerGradError: an unknown `by`.
+        """
         blocks = self.blocks.for_writing_out()
+        inner = _answers.inner if by == "model" else _answers.inner_by_variable
 
         def against_all(block: Block) -> tf.Tensor:
-            return tf.transpose(blocks.each(lambda other: _answers.inner(other, block)))
+            others = blocks.each(lambda other: inner(other, block))
+            return tf.transpose(others, [1, 0, *range(2, others.shape.rank)])
 
-        return blocks.each(against_all)
+        found = blocks.each(against_all)
+        return found if by == "model" else self._grouped(found, by)
 
     def second_moment(self) -> list[tf.Tensor]:
         """`(1/B) Σ_i g_i∘g_i`, elementwise, one tensor a variable."""
@@ -166,11 +172,11 @@ class SampleGradients:
         return total.means()
 
     def _grouped(self, columns: tf.Tensor, by: By) -> tf.Tensor | dict[str, tf.Tensor]:
-        """Numbers `[B, V]` added up over all variables, or over those of each group."""
+        """Numbers `[…, V]` added up over all variables, or over those of each group."""
         if by == "model":
-            return tf.reduce_sum(columns, axis=1)
+            return tf.reduce_sum(columns, axis=-1)
         return {
-            name: tf.reduce_sum(tf.gather(columns, places, axis=1), axis=1)
+            name: tf.reduce_sum(tf.gather(columns, places, axis=-1), axis=-1)
             for name, places in self._groups(by).items()
         }
 

@@ -40,7 +40,8 @@ def score_dataset(
     `g_i` is the gradient of the loss of sample `i` as if run alone, its sample weight included, so
     that most scores do not depend on the batch that it came in:
 
-    - `"loss"`, `"norm"` `‖g_i‖`, `"squared_norm"`; `"layer"`, that with the largest part of it.
+    - `"loss"`, `"norm"` `‖g_i‖`, `"squared_norm"`; `"layer"`, that with the largest part of it;
+      `"layer_norms"`, a column `norm/…` for each layer.
     - `"alignment"` `⟨g_i, g_val⟩` with the mean gradient of `validation`: what a small step along
       `-g_i` takes off the validation loss, negative for a sample that does harm; and
       `"alignment_cosine"`.

@@ -43,7 +43,7 @@ class Column:
     """A score.
 
     Attributes:
-        make: from what was measured to `[B]`.
+        make: from what was measured to `[B]`, or to `[B, layers]` for a column of each layer.
         needs: the primitives that it is made of; the losses are always there.
     """
 
@@ -101,4 +101,13 @@ COLUMNS: dict[str, Column] = {
     "alignment": Column(lambda seen: seen.whole(ALIGNMENTS), frozenset({ALIGNMENTS})),
     "alignment_cosine": Column(_alignment_cosine, frozenset({SQUARED_NORMS, ALIGNMENTS})),
     "layer": Column(_layer, _NORMS),
+    "layer_norms": Column(lambda seen: np.sqrt(seen.by_layer), _NORMS),
 }
+
+
+def columns_of(name: str, seen: Measured) -> dict[str, np.ndarray]:
+    """A score's columns, name → `[B]`: one of its own name, or `norm/layer` for each layer."""
+    values = COLUMNS[name].make(seen)
+    if values.ndim == 1:
+        return {name: values}
+    return {f"norm/{layer}": values[:, k] for k, layer in enumerate(layer_names(seen.groups))}

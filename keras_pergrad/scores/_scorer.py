@@ -19,7 +19,7 @@ from keras_pergrad.diagnostics import (
 from keras_pergrad.engines import unique_paths
 from keras_pergrad.gradients import SampleGradients
 from keras_pergrad.runs import Batch, prepare, trained_variables
-from keras_pergrad.scores._columns import COLUMNS, Measured, layer_names, needs_of
+from keras_pergrad.scores._columns import Measured, columns_of, layer_names, needs_of
 from keras_pergrad.scores._traced import How, Traced
 
 _LOSSES = "losses"
@@ -55,11 +55,11 @@ class Scorer:
         found = self._measure(batch)
         losses, squares = found.pop(_LOSSES), found.pop(MEAN_SQUARES, np.zeros(1)).sum()
         seen = Measured(losses, found, float(squares), self._reference_square, groups)
-        return {name: COLUMNS[name].make(seen) for name in self.names}
+        return {n: each for name in self.names for n, each in columns_of(name, seen).items()}
 
     def table(self, ids: np.ndarray, arrays: dict[str, np.ndarray]) -> Scores:
         """All rows, with the layers' names."""
-        arrays = {name: arrays.get(name, np.zeros(0)) for name in self.names}
+        arrays = arrays or {name: np.zeros(0) for name in self.names}
         if "layer" in arrays and self._groups is not None:
             arrays["layer"] = np.array(layer_names(self._groups))[arrays["layer"].astype(int)]
         return Scores(ids, arrays)
