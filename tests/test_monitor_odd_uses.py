@@ -1,5 +1,7 @@
 """What a monitor, its table and its advice make of uses that are unusual, and not wrong."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -33,6 +35,30 @@ def test_an_epoch_without_a_measured_step_has_no_numbers():
         history = _linear().fit(x[:12], y[:12, :1], **options).history
     assert [record.epoch for record in monitor.records] == [0, 1]
     assert np.isnan(history["grad_norm_median"]).tolist() == [False, False, True]
+
+
+def test_steps_that_overshoot_are_said_once():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(2.0), "mse")
+    x, y = floats(16, 3, seed=1), floats(16, 1, seed=2)
+    options = {"batch_size": 8, "epochs": 2, "verbose": 0}
+    with pytest.warns(pg.PerGradWarning, match="raised the loss") as said:
+        model.fit(x, y, callbacks=[Monitor("standard", every=1)], **options)
+    assert len(said) == 1 and "Received: epoch 0, -" in str(said[0].message)
+
+
+def test_a_monitor_that_never_meets_an_update_says_so():
+    x, y, _ = data()
+    options = {"batch_size": 2, "verbose": 0}
+    for every, accumulated in ((4, 2), (3, 2)):
+        optimizer = keras.optimizers.SGD(1e-3, gradient_accumulation_steps=accumulated)
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+        model.compile(optimizer, "mse")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", pg.PerGradWarning)
+            model.fit(x, y, callbacks=[Monitor("standard", every=every)], **options)
+        told = ["gradient_accumulation_steps=2" in str(each.message) for each in said]
+        assert any(told) == (every == 4)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

@@ -143,6 +143,14 @@ def test_training_with_ids_is_training_without():
     assert one.test_on_batch(x, y) == other.test_on_batch(**given)
 
 
+def test_data_that_have_ids_already_are_refused():
+    x, y = data()[:2]
+    packed, counted = pg.with_ids(x, y), pg.with_ids(_slices())
+    for given in ({"x": packed}, packed, {"x": counted}):
+        with pytest.raises(pg.DataError, match=r"have ids already.* Received: what `with_ids`"):
+            pg.with_ids(**given)
+
+
 def test_class_weights_as_keras_takes_them():
     x = data()[0]
     y = np.arange(ROWS) % 2

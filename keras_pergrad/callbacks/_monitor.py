@@ -11,7 +11,7 @@ import keras
 from keras_pergrad import _keras
 from keras_pergrad.callbacks._board import Board
 from keras_pergrad.callbacks._measured import Measured, expect_whole
-from keras_pergrad.callbacks._remarks import Remarks
+from keras_pergrad.callbacks._remarks import CHANGES, Remarks
 from keras_pergrad.diagnostics import (
     ALIGNMENTS,
     Journal,
@@ -134,6 +134,8 @@ class GradientMonitor(keras.callbacks.Callback, Measured):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if not self._measured:
             self._remarks.on_nothing(epoch, self.every)
+        if self.level != "norms":
+            self._remarks.on_epoch(epoch, self._journal.of_epoch(CHANGES))
         if self.records:
             self._board.epoch(self.records[-1].step, self.outliers(), self.dashboard)
 
@@ -161,6 +163,7 @@ class GradientMonitor(keras.callbacks.Callback, Measured):
             step = _keras.steps_taken(model.optimizer)
             self.probe.start_at(step)
             self._journal.go_on_from(step)
+            self._remarks.on_accumulation(model.optimizer, self.every, self.level)
 
     def after_call(self, model: keras.Model, logs: Any) -> Any:
         steps = self.probe.take()

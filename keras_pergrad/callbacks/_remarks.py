@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import keras
@@ -10,6 +11,7 @@ import numpy as np
 from keras_pergrad.diagnostics import Condensed, MeasuredStep, SampleSums
 from keras_pergrad.errors import PerGradWarning
 
+CHANGES = ("loss_change_predicted", "loss_change")
 _ALONE = "A batch of one tells nothing of noise: its noise scale is NaN."
 _NON_FINITE = (
     "Some samples have NaN or Inf in their gradients. Norms are of the others; what takes the mean "
@@ -30,6 +32,14 @@ _SKIPPED = (
 _LOST = (
     "Steps have no record: under XLA there is room for a fixed number of samples between two looks "
     "of the host. Use smaller batches or `steps_per_execution`, or `jit_compile=False`."
+)
+_OVERSHOT = (
+    "The updates of an epoch raised the loss of their own batches, though the gradients foretold "
+    "that it falls: the loss curves within the length of a step. Try a smaller learning rate."
+)
+_NO_UPDATE = (
+    "Gradients are accumulated, and the measured steps are never those that update: "
+    "`loss_change` and what comes of it are of no step. Give an `every` without a factor in common."
 )
 _NO_ROOM = (
     "There are more rows than `samples()` has room for; those that come now are left out. Give a "
@@ -59,6 +69,20 @@ class Remarks:
     def on_nothing(self, epoch: int, every: int) -> None:
         """Says that no step of an epoch was measured."""
         self._tell(_NOT_MEASURED, f"Received: epoch {epoch}, every={every}.")
+
+    def on_accumulation(self, optimizer: keras.Optimizer, every: int, level: str) -> None:
+        """Says that no measured step has an update, where that is so."""
+        steps = getattr(optimizer, "gradient_accumulation_steps", None) or 1
+        if level != "norms" and math.gcd(steps, every) > 1:
+            received = f"Received: every={every}, gradient_accumulation_steps={steps}."
+            self._tell(_NO_UPDATE, received)
+
+    def on_epoch(self, epoch: int, change: dict[str, float]) -> None:
+        """Says that the steps of an epoch were too long, given its `CHANGES`."""
+        predicted, found = (change.get(name, math.nan) for name in CHANGES)
+        if predicted < 0 < found:
+            received = f"Received: epoch {epoch}, {predicted:.3g} foretold and {found:.3g} found."
+            self._tell(_OVERSHOT, received)
 
     def on_no_room(self, samples: int) -> None:
         """Says that steps were lost."""

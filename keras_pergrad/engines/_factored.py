@@ -58,7 +58,9 @@ class Factored(Engine):
         if isinstance(run.size, int) and run.size == 0:
             return Chunked(lambda i: Block.written_out(i, *no_rows(run)), 0, 1, memory_budget)
         if run.of == "own" and run.is_opaque:
-            return _not_factored(run, memory_budget, "the model's own code reduces the loss")
+            return _not_factored(
+                run, memory_budget, "the loss is reduced where Keras cannot be asked how"
+            )
         plan = self._plan(run)
         try:
             self._carry_out(plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keras_pergrad.errors import SeparationError
-from keras_pergrad.runs import Run
+from keras_pergrad.runs import Run, overrides_compute_loss
 
 
 def no_contributions(run: Run, engine: str, *, finite: bool, ambiguous: bool) -> SeparationError:
@@ -15,28 +15,28 @@ def no_contributions(run: Run, engine: str, *, finite: bool, ambiguous: bool) ->
         finite: whether all gradients of the samples are.
         ambiguous: whether they add up to the batch gradient in more than one way.
     """
+    own = overrides_compute_loss(run.model)
+    who = "the model's `compute_loss`" if own else "a loss function, or a term of `add_loss`,"
     way_out = ""
     causes: tuple[str, ...] = ("loss_normalization", "sample_interaction")
     if not finite:
         why = (
-            "A sample's gradient is not finite, and the model's own code reduces the loss, so that "
-            "the samples' contributions cannot be told"
+            f"A sample's gradient is not finite, and {who} reduces the loss, so that the samples' "
+            "contributions cannot be told"
         )
         causes = ("non_finite",)
     elif ambiguous:
         why = (
             "The gradients of the samples add up to the batch gradient both as a mean and as a "
-            "sum, and the model's own code reduces the loss, so that a sample's contribution is "
-            "not known"
+            f"sum, and {who} reduces the loss, so that a sample's contribution is not known"
         )
         causes = ("loss_scale",)
     elif run.is_opaque:
         why = (
             "The gradients of the samples add up to the batch gradient neither as a mean nor as a "
-            "sum, and the model's own code reduces the loss, so that a sample's contribution is "
-            "not known"
+            f"sum, and {who} reduces the loss, so that a sample's contribution is not known"
         )
-        way_out = " Reduce it by a keras.losses.Loss in `compile`, which says how it does."
+        way_out = " Let it give one number a sample, and a keras.losses.Loss take their mean."
     else:
         why = (
             "The gradients of the samples do not add up to the batch gradient: the samples "

@@ -19,10 +19,10 @@ def of_samples(report: EquivalenceReport, case: Case) -> str | None:
     """That they do, where the loss is found to weigh the samples; else what the report says.
 
     With its weight in the batch's loss, a sample's own gradient is its contribution, if no other
-    sample has a part in it: then those add up, and nothing more has to be run. Not of an engine
-    whose own gradients are wrong, which is asked itself.
+    sample has a part in it: then those add up, and nothing more has to be run. An engine is asked
+    itself if its own gradients are wrong, or the loss is reduced where Keras cannot be asked how.
     """
-    judged = report.remainder is not None and report.oracle.passed
+    judged = report.remainder is not None and report.oracle.passed and not case.run.is_opaque
     error = case.error_of_contributions if judged else None
     if error is None or error > _WITHIN * case.rtol:
         return report.contributions

@@ -44,14 +44,15 @@ def with_ids(
         dataset.
 
     Raises:
-        DataError: ids that repeat, are no whole numbers or not one a row; a dataset that is
-            shuffled or repeated already.
+        DataError: ids that repeat, are no whole numbers or not one a row; data that have ids
+            already; a dataset that is shuffled or repeated already.
 
     Example:
         >>> import numpy as np, keras_pergrad as pg
         >>> sorted(pg.with_ids(np.zeros((4, 3)), np.zeros((4, 1))))
         ['x', 'y']
     """
+    _expect_no_ids(x, y)
     if isinstance(x, tf.data.Dataset):
         return _of_dataset(x, y, sample_weight, ids, class_weight)
     sizes = {len(leaf) for leaf in keras.tree.flatten((x, y, sample_weight)) if leaf is not None}
@@ -96,6 +97,16 @@ def without_ids(y: Any) -> tuple[Any, Any]:
 def is_packed(data: Any) -> bool:
     """Whether these are arrays as `with_ids` answers them."""
     return isinstance(data, dict) and without_ids(data.get("y"))[1] is not None
+
+
+def _expect_no_ids(x: Any, y: Any) -> None:
+    if isinstance(x, tf.data.Dataset):
+        y = keras.utils.unpack_x_y_sample_weight(x.element_spec)[1]
+    if is_packed(x) or without_ids(y)[1] is not None:
+        raise DataError(
+            "These data have ids already: give them to `fit` as they are. "
+            f"Received: what `with_ids` answered, in `{'y' if is_packed({'y': y}) else 'x'}`."
+        )
 
 
 def _expect_rows(ids: Any) -> None:

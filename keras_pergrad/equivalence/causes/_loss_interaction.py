@@ -9,10 +9,8 @@ from keras_pergrad.equivalence.causes._sample_interaction import KIND
 from keras_pergrad.equivalence.causes._separating import separating
 from keras_pergrad.equivalence.causes.instruments import Case, Output
 
-_REMEDY = (
-    "Read shares, which add up all the same: `per_sample_gradients` with engine='factored'. To "
-    "have the loss of a sample, compute it within each sample and take the mean."
-)
+_SHARES = "Read shares, which add up all the same: `per_sample_gradients` with engine='factored'. "
+_WITHIN = "To have the loss of a sample, compute it within each sample and take the mean."
 
 
 def loss_interaction(case: Case) -> Iterator[Cause]:
@@ -23,7 +21,7 @@ def loss_interaction(case: Case) -> Iterator[Cause]:
             yield Cause(KIND, output.where, _BECAUSE, _remedy(case, output), explains)
     for term in case.terms:
         if term.kind == "other":
-            yield Cause(KIND, term.where, _TERM, _REMEDY, case.difference.leave_out(term))
+            yield Cause(KIND, term.where, _TERM, _WITHIN, case.difference.leave_out(term))
 
 
 _BECAUSE = (
@@ -37,5 +35,7 @@ _TERM = (
 
 
 def _remedy(case: Case, output: Output) -> str:
+    """Shares are none where the loss is one number: nobody can tell then whether they add up."""
     code = separating(case, output)
-    return _REMEDY if code is None else f"`{code}` separates, one number a sample. {_REMEDY}"
+    first = "" if code is None else f"`{code}` separates, one number a sample. "
+    return f"{first}{'' if case.run.is_opaque else _SHARES}{_WITHIN}"

@@ -20,7 +20,7 @@ _CONTRIBUTIONS = (
     "default. For samples that count alike, "
 )
 _EACH = EVEN[0].lower() + EVEN[1:]
-_SHARES = "Shares add up: engine='factored'. For samples that count alike, "
+_ALIKE = "For samples that count alike, "
 
 
 def loss_normalization(case: Case) -> Iterator[Cause]:
@@ -67,7 +67,7 @@ def _is_plain_mean(output: Output) -> bool:
 
 def _of_reduction(case: Case, output: Output, explains: float | None) -> Cause:
     because, remedy = _words(output, case)
-    start = _CONTRIBUTIONS if output.by_keras else _SHARES
+    start = _CONTRIBUTIONS if output.by_keras else _ALIKE
     numbers = _table(output)
     return Cause(KIND, output.where, because, start + remedy, explains, numbers, case.samples)
 

@@ -41,7 +41,9 @@ def _place(case: Case, meeting: Meeting) -> str | None:
     """Where samples meet; None where what the samples do has shown it, too."""
     if meeting.layer is not None:
         named = [each.layer for each in case.mixing] + [each.layer for each in case.placing]
-        return None if _is_in(meeting.layer, named) else repr(place_of(meeting.layer))
+        where = place_of(meeting.layer)
+        of_terms = [term.where for term in case.terms if term.kind in ("sum", "mean", "other")]
+        return None if _is_in(meeting.layer, named) or where in of_terms else repr(where)
     if meeting.of_forward:
         return "the forward pass"
     return "the loss" if all(each.kind == "plain" for each in case.outputs) else None

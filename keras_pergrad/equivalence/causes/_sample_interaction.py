@@ -45,7 +45,7 @@ def sample_interaction(case: Case) -> Iterator[Cause]:
 def instead_of(layer: keras.Layer, model: keras.Model) -> str:
     """What to use instead of a BatchNormalization, and what does it where anything can."""
     copy = _COPY if _can_be_exchanged(layer, model) else ""
-    return f"{_INSTEAD.format(copy)}with engine='factored'."
+    return f"{_INSTEAD.format(copy)}engine='factored'."
 
 
 def _can_be_exchanged(layer: keras.Layer, model: keras.Layer) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_pergrad import _keras
 from keras_pergrad.equivalence.causes.instruments import Case, Output, find_outputs
 from keras_pergrad.runs import leaves
 
@@ -23,15 +24,28 @@ def separating(case: Case, output: Output) -> str | None:
     if loss is None:
         return None
     few = range(min(case.size, FEW))
-    for change in _changes(case, output, loss):
+    like = _of_keras(loss)
+    for change in _changes(case, output, like):
         try:
-            with _configured(loss, change):
+            with _configured(loss, like, change):
                 kind = find_outputs(case.run, case.rtol, few)[output.number].kind
         except (ValueError, TypeError, KeyError, IndexError, tf.errors.OpError):
             continue  # a loss with a constructor of its own, or an axis that it cannot have
         if kind == "plain":
-            return _code(loss, change)
+            return _code(like, change)
     return None
+
+
+def _of_keras(loss: keras.Loss) -> keras.Loss:
+    """The loss; or, for what `compile` makes of a Keras function as `"dice"`, one of its class."""
+    function = getattr(loss, "fn", None)
+    if function is None or not _keras.is_keras_own(function):
+        return loss
+    name = "".join(part.title() for part in getattr(function, "__name__", "").split("_"))
+    cls = getattr(keras.losses, name, None)
+    if cls is None or isinstance(loss, cls):
+        return loss
+    return cls(reduction=loss.reduction)
 
 
 def _changes(case: Case, output: Output, loss: keras.Loss) -> Iterator[dict[str, Any]]:
@@ -47,11 +61,11 @@ def _changes(case: Case, output: Output, loss: keras.Loss) -> Iterator[dict[str,
 
 
 @contextlib.contextmanager
-def _configured(loss: keras.Loss, change: dict[str, Any]) -> Iterator[None]:
-    """Inside, the loss is one of its class with another configuration."""
-    before, config = dict(vars(loss)), {**loss.get_config(), **change}
+def _configured(loss: keras.Loss, like: keras.Loss, change: dict[str, Any]) -> Iterator[None]:
+    """Inside, the loss is what another with a changed configuration is."""
+    before, config = dict(vars(loss)), {**like.get_config(), **change}
     # A loss of the user's own need not be able to be made again; its reduction Keras looks up.
-    vars(loss).update(change if change == _MEAN else vars(type(loss).from_config(config)))
+    vars(loss).update(change if change == _MEAN else vars(type(like).from_config(config)))
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ _UNEVEN = (
     "one is summed over the batch, or divided by a number made of it, beside one that is a mean."
 )
 _TIED = "It is no sum of losses of the samples: what one adds depends on the others."
-_READ_SHARES = "Compute it within each sample; or read shares, which add up all the same."
+_WITHIN = "Compute it within each sample, and take the mean."
 
 
 def uneven_parts(case: Case) -> Iterator[Cause]:
@@ -28,6 +28,6 @@ def uneven_parts(case: Case) -> Iterator[Cause]:
     if explains is None or case.difference.is_left():
         return
     if any(case.tied):
-        yield Cause(INTERACTION, "compute_loss", _TIED, _READ_SHARES, explains)
+        yield Cause(INTERACTION, "compute_loss", _TIED, _WITHIN, explains)
     else:
         yield Cause(KIND, "compute_loss", _UNEVEN, EVEN, explains)
