@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import keras_pergrad as pg
+from keras_pergrad.diagnostics._pairs import Pairs
 from tests import twins
 from tests.measured import seen
 from tests.monitored import Before, Monitor, watched
@@ -156,6 +157,25 @@ def test_numbers_without_sample_weights(every_weight):
         for row in (row for row in record.rows if row.step == record.step):
             at = np.abs(np.linalg.norm(rows, axis=1) - row.norm).argmin()
             np.testing.assert_allclose(row.loss, losses[at], rtol=1e-9)
+
+
+def test_pairs_in_groups_beyond_the_budget_are_not_known():
+    """Two layers' matrices of 6 samples take 576 bytes; the model's alone is always made."""
+    batch, options = _weighted(), {"level": "full", "every": 1}
+    known, unknown = (
+        watched(twins.dense, fit=_fit(batch, Before()), monitor=Monitor(**options, **more))[1]
+        for more in ({"memory_budget": 576}, {"memory_budget": 575})
+    )
+    for one, other in zip(known.records, unknown.records, strict=True):
+        _expect_numbers(other.values | {n: None for n in OF_RUNS}, _without(one.values))
+        assert one.alike == other.alike
+        for numbers, others in zip(one.groups.values(), other.groups.values(), strict=True):
+            lost = [n for n in numbers if np.isnan(others[n]) and not np.isnan(numbers[n])]
+            assert lost == list(Pairs.names)
+
+
+def _without(numbers: dict) -> dict:
+    return {name: value for name, value in numbers.items() if name not in OF_RUNS}
 
 
 @pytest.mark.thinned(3)

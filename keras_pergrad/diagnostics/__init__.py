@@ -11,6 +11,7 @@ from keras_pergrad.diagnostics._conflict import LossConflict, loss_conflict
 from keras_pergrad.diagnostics._diagnostic import Diagnostic
 from keras_pergrad.diagnostics._epochs import by_epoch
 from keras_pergrad.diagnostics._file import RecordFile, load_records
+from keras_pergrad.diagnostics._groups import MODEL, Groups
 from keras_pergrad.diagnostics._histograms import EDGES, norm_quantiles
 from keras_pergrad.diagnostics._journal import Journal
 from keras_pergrad.diagnostics._monitor import Monitor
@@ -29,7 +30,7 @@ from keras_pergrad.diagnostics._probe import Probe
 from keras_pergrad.diagnostics._record import OutlierRow, Record
 from keras_pergrad.diagnostics._sample_sums import SampleSums
 from keras_pergrad.diagnostics._scores import Scores
-from keras_pergrad.diagnostics._step import MODEL, Groups, MeasuredStep
+from keras_pergrad.diagnostics._step import MeasuredStep
 from keras_pergrad.diagnostics._summary import Summary
 from keras_pergrad.diagnostics._terms import Terms, Window
 

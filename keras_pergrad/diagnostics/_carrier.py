@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_pergrad.diagnostics._primitives import GRAM, LOSSES, OF_GRAM, OF_SAMPLES, OF_STEP
+from keras_pergrad.diagnostics._gram import OF_GRAM
+from keras_pergrad.diagnostics._primitives import GRAM, LOSSES, OF_SAMPLES, OF_STEP
 from keras_pergrad.diagnostics._room import Room
 from keras_pergrad.diagnostics._step import MeasuredStep
 

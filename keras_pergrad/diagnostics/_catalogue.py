@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from keras_pergrad.diagnostics._diagnostic import LEVELS, Diagnostic
 from keras_pergrad.diagnostics._directions import Contributions, Cosine, InnerAndOrthogonalTest
+from keras_pergrad.diagnostics._groups import MODEL
 from keras_pergrad.diagnostics._noise import Coherence, NoiseScale, NormTest
 from keras_pergrad.diagnostics._norms import ClipFraction, Concentration, LargestNorm, NormQuantiles
 from keras_pergrad.diagnostics._pairs import Pairs, ParameterSignal
 from keras_pergrad.diagnostics._record import Record
-from keras_pergrad.diagnostics._step import MODEL
 from keras_pergrad.diagnostics._update import LossChange, PredictedChange
 from keras_pergrad.errors import PerGradError
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_pergrad.diagnostics._groups import MODEL
 from keras_pergrad.diagnostics._record import Record
-from keras_pergrad.diagnostics._step import MODEL
 
 _NORMAL = 1.96  # standard errors on either side, of a 95 % interval
 

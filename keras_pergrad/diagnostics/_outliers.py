@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from keras_pergrad.diagnostics._groups import Groups
 from keras_pergrad.diagnostics._record import OutlierRow
-from keras_pergrad.diagnostics._step import CANCELLED, Groups, MeasuredStep
+from keras_pergrad.diagnostics._step import CANCELLED, MeasuredStep
 
 _MAD = 1.4826  # makes the median absolute deviation that of a normal distribution
 _MEAN_DEVIATION = 1.2533  # and this the mean one

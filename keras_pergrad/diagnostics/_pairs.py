@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_pergrad.diagnostics._diagnostic import Diagnostic
-from keras_pergrad.diagnostics._primitives import OF_GRAM
+from keras_pergrad.diagnostics._gram import OF_GRAM
 from keras_pergrad.diagnostics._step import Seen
 
 

@@ -9,22 +9,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 
+from keras_pergrad.diagnostics._gram import gram_numbers
+from keras_pergrad.diagnostics._groups import Groups
 from keras_pergrad.diagnostics._unweighted import Unweighted
 from keras_pergrad.gradients import SampleGradients, wide
 from keras_pergrad.runs import Run
 
 Gradient = list[tf.Tensor]
-_INF = float("inf")
 
 SQUARED_NORMS = "squared_norms"  # ‖g_i‖², `[B, V]`
 PROJECTIONS = "projections"  # ⟨g_i, ḡ⟩, `[B, V]`
 ALIGNMENTS = "alignments"  # ⟨g_i, v⟩ with a given gradient v, `[B, V]`
 MEAN_SQUARES = "mean_squares"  # ‖ḡ‖², `[V]`
 ALONG_UPDATE = "along_update"  # ⟨ḡ, Δθ⟩, `[V]`, with the step's own update
-GRAM = "gram"  # of the Gram matrix ⟨g_i, g_j⟩ of each group: see `_gram`, `[4 G + 2]`
+GRAM = "gram"  # of the Gram matrix ⟨g_i, g_j⟩ of each group: see `_gram.py`, `[4 G + 2]`
 LOSSES = "losses"  # the samples' part of the scalar before the update, and after it, `[2]`
 SIGNAL = "signal"  # Σ over a weight's numbers of ((ḡ² - s²/B)/s²), `[V]`
 
@@ -33,7 +33,6 @@ OF_SAMPLES = (SQUARED_NORMS, PROJECTIONS, ALIGNMENTS)
 OF_STEP = (MEAN_SQUARES, ALONG_UPDATE, SIGNAL, LOSSES, GRAM)
 _ROUNDING = 1e-6  # of a mean square in float32
 OTHERWISE = (LOSSES, GRAM)  # with other numbers than one a variable
-OF_GRAM = 4  # numbers of each group
 OF_REPLICAS = (LOSSES,)  # of which each replica has a part
 OF_MEAN = (MEAN_SQUARES, ALONG_UPDATE)  # of the mean of all replicas, which each of them knows
 
@@ -72,7 +71,8 @@ def of_step(
     *,
     run: Run | None = None,
     applied: Gradient | None = None,
-    groups: np.ndarray | None = None,
+    groups: Groups | None = None,
+    budget: int = 0,
 ) -> dict[str, tf.Tensor]:
     """Those of a step, name → `[k]`; after the update. Of one replica, but for `OF_MEAN`.
 
@@ -80,7 +80,8 @@ def of_step(
         g, mean, wanted, samples: as for `of_samples`, and what that answered.
         run: the step's run.
         applied: the mean gradient that was applied, if it is none of `g`.
-        groups: `[V, G]`, 1 where a variable is in a group, the first of which is the model.
+        groups: of the weights, which pairs of samples are compared in.
+        budget: bytes that their Gram matrices may take.
     """
     found: dict[str, tf.Tensor] = {}
     if MEAN_SQUARES in wanted and mean is None and PROJECTIONS in samples:
@@ -93,7 +94,7 @@ def of_step(
     if SIGNAL in wanted:
         found[SIGNAL] = _signal(g)
     if GRAM in wanted and groups is not None:
-        found[GRAM] = _gram(g, groups)
+        found[GRAM] = gram_numbers(g, groups, budget)
     if LOSSES in wanted and run is not None:
         found[LOSSES] = _losses(run)
     return {name: found[name] for name in OF_STEP if name in found}
@@ -135,49 +136,6 @@ def _signal(g: SampleGradients | Unweighted) -> tf.Tensor:
         still = variance <= _ROUNDING * tf.cast(moment, tf.float64)  # not so of NaN
         found.append(tf.reduce_sum(tf.where(still, tf.zeros_like(ratio), ratio)))
     return tf.stack(found)
-
-
-def _gram(g: SampleGradients | Unweighted, groups: np.ndarray) -> tf.Tensor:
-    """Of each group's Gram matrix, `_of_gram`; and the pair of the model's largest cosine."""
-    by_variable = tf.stack(list(g.gram("variable").values()))
-    members = tf.constant(groups.T)
-
-    def matrix(member: tf.Tensor) -> tf.Tensor:
-        found = tf.tensordot(tf.cast(member, by_variable.dtype), by_variable, 1)
-        return tf.cast(found, tf.float64)
-
-    numbers = tf.map_fn(lambda member: _of_gram(matrix(member)), members)
-    size = tf.shape(by_variable)[1]
-    at = tf.argmax(tf.reshape(_cosines(matrix(members[0])), [-1]), output_type=tf.int32)
-    pair = tf.cast(tf.stack([at // size, at % size]), tf.float64)
-    return tf.concat([tf.reshape(tf.transpose(numbers), [-1]), pair], axis=0)
-
-
-def _of_gram(gram: tf.Tensor) -> tf.Tensor:
-    """Of a Gram matrix `[B, B]`: the least inner product of two, the effective rank of the centred
-    matrix, the largest cosine of two, and the mean of all pairs' cosines; `[4]`.
-
-    The effective rank is `(Σλ)²/Σλ²` of the eigenvalues, which traces tell without them. Samples
-    without a gradient have no cosines.
-    """
-    apart = tf.eye(tf.shape(gram)[0], dtype=tf.bool)
-    least = tf.reduce_min(tf.where(apart, tf.constant(_INF, tf.float64), gram))
-    centred = gram - tf.reduce_mean(gram, 0, keepdims=True)
-    centred -= tf.reduce_mean(centred, 1, keepdims=True)
-    rank = tf.math.divide_no_nan(tf.linalg.trace(centred) ** 2, tf.reduce_sum(centred**2))
-    cosines = _cosines(gram)
-    count = tf.reduce_sum(tf.cast(tf.linalg.diag_part(gram) > 0, tf.float64))
-    total = tf.reduce_sum(tf.where(apart, tf.zeros_like(cosines), cosines))
-    return tf.stack([least, rank, tf.reduce_max(cosines), total / (count * (count - 1))])
-
-
-def _cosines(gram: tf.Tensor) -> tf.Tensor:
-    """Of each pair of samples, 0 for one without a gradient; -Inf of a sample with itself."""
-    norms = tf.sqrt(tf.linalg.diag_part(gram))
-    cosines = tf.math.divide_no_nan(gram, norms[:, None] * norms[None, :])
-    return tf.where(
-        tf.eye(tf.shape(gram)[0], dtype=tf.bool), tf.constant(-_INF, tf.float64), cosines
-    )
 
 
 def _columns(numbers: dict[str, tf.Tensor]) -> tf.Tensor:

@@ -10,16 +10,15 @@ import tensorflow as tf
 
 from keras_pergrad import _keras
 from keras_pergrad.diagnostics._carrier import Carrier, Layout
+from keras_pergrad.diagnostics._groups import Groups
 from keras_pergrad.diagnostics._primitives import (
     ALIGNMENTS,
-    OF_MEAN,
-    OF_REPLICAS,
     SQUARED_NORMS,
-    Gradient,
     of_samples,
     of_step,
 )
-from keras_pergrad.diagnostics._step import Groups, MeasuredStep
+from keras_pergrad.diagnostics._replicas import joined_parts, mean_of_replicas
+from keras_pergrad.diagnostics._step import MeasuredStep
 from keras_pergrad.diagnostics._unweighted import Unweighted
 from keras_pergrad.engines import (
     DEFAULT_MEMORY_BUDGET,
@@ -88,8 +87,8 @@ class Probe:
         # Keras divides what it reduces by the number of replicas, and what the user reduces not.
         self._divided_by = len(self._carriers) if run.recording.reduced else 1
         found = self._gradients(run) if several else None
-        mean = None if found is None else _mean_of_replicas(self._seen(found[0], run))
-        applied = _mean_of_replicas(found[0]) if found and self.unweighted else None
+        mean = None if found is None else mean_of_replicas(self._seen(found[0], run))
+        applied = mean_of_replicas(found[0]) if found and self.unweighted else None
 
         def keep() -> None:
             g, known = self._gradients(run) if found is None else found
@@ -103,7 +102,14 @@ class Probe:
             head = rate, tf.convert_to_tensor(run.size), known
             real = (applied or g.means()) if self.unweighted else None
             whole = of_step(
-                seen, mean, self.wanted, samples, run=run, applied=real, groups=self.groups.matrix
+                seen,
+                mean,
+                self.wanted,
+                samples,
+                run=run,
+                applied=real,
+                groups=self.groups,
+                budget=self.memory_budget,
             )
             carrier.add(head, rows, columns, whole)
 
@@ -174,19 +180,8 @@ class Probe:
 
     def _joined(self, parts: list[MeasuredStep]) -> MeasuredStep:
         """The parts of one step, in units of the samples' own losses."""
-        joined = _joined(parts, several=len(self._carriers) > 1)
+        joined = joined_parts(parts, several=len(self._carriers) > 1)
         return joined.times(self._divided_by) if self._divided_by > 1 else joined
-
-
-def _mean_of_replicas(g: SampleGradients | Unweighted) -> Gradient:
-    """The mean over the samples of all replicas."""
-    context = tf.distribute.get_replica_context()
-    size, means = tf.cast(g.num_samples, tf.float64), g.means()
-    # Replicas add up numbers of one dtype together.
-    sums = [size * tf.cast(mean, tf.float64) for mean in means]
-    count, *total = context.all_reduce(tf.distribute.ReduceOp.SUM, [size, *sums])
-    found = [each / tf.maximum(count, 1) for each in total]
-    return [tf.cast(each, mean.dtype) for each, mean in zip(found, means, strict=True)]
 
 
 def _losses(run: Run, samples: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -209,23 +204,3 @@ def _weights(run: Run) -> tf.Tensor:
     if not isinstance(weight, tf.Tensor) or weight.shape[1:].num_elements() != 1:
         return ones
     return tf.cast(tf.reshape(weight, [-1, 1]), tf.float64)
-
-
-def _joined(parts: list[MeasuredStep], *, several: bool) -> MeasuredStep:
-    first = parts[0]
-    of_step = dict(first.of_step)
-    for name, numbers in first.of_step.items():
-        if name in OF_REPLICAS:
-            of_step[name] = np.sum([part.of_step[name] for part in parts], axis=0)
-        elif several and name not in OF_MEAN:  # of one replica's samples alone
-            of_step[name] = np.full_like(numbers, np.nan)
-    return MeasuredStep(
-        first.step,
-        first.learning_rate,
-        all(part.known for part in parts),
-        np.concatenate([part.ids for part in parts]),
-        np.concatenate([part.losses for part in parts]),
-        np.concatenate([part.weights for part in parts]),
-        {n: np.concatenate([part.samples[n] for part in parts]) for n in first.samples},
-        of_step,
-    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from keras_pergrad.diagnostics._condensed import Condensed, Form, records
+from keras_pergrad.diagnostics._gram import OF_GRAM
+from keras_pergrad.diagnostics._groups import Groups
 from keras_pergrad.diagnostics._histograms import histograms
 from keras_pergrad.diagnostics._outliers import OutlierTable, standing_out
 from keras_pergrad.diagnostics._primitives import GRAM
 from keras_pergrad.diagnostics._record import Record
-from keras_pergrad.diagnostics._step import Groups, MeasuredStep, Seen
+from keras_pergrad.diagnostics._step import MeasuredStep, Seen
 from keras_pergrad.diagnostics._terms import Terms
 
 
@@ -63,6 +65,7 @@ class Summary:
 def _most_alike(step: MeasuredStep) -> list[int]:
     """The ids of the two rows whose gradients are the most alike, where that was measured."""
     gram = step.of_step.get(GRAM)
-    if gram is None or step.size < 2 or not np.isfinite(gram).all():
+    if gram is None or step.size < 2:
         return []
-    return [int(step.ids[int(k)]) for k in gram[-2:]]
+    of_model = gram[:-2].reshape(OF_GRAM, -1)[:, 0]
+    return [int(step.ids[int(k)]) for k in gram[-2:]] if np.isfinite(of_model).all() else []

@@ -37,9 +37,10 @@ def inner(mine: Block, theirs: Block) -> tf.Tensor:
     return tf.add_n(_inner_products(mine, theirs))
 
 
-def inner_by_variable(mine: Block, theirs: Block) -> tf.Tensor:
-    """The same in each variable, `[b, c, V]`."""
-    return tf.stack(_inner_products(mine, theirs), axis=2)
+def inner_by_group(mine: Block, theirs: Block, groups: Sequence[Sequence[int]]) -> tf.Tensor:
+    """The same in each group of variables, `[b, c, G]`."""
+    found = _inner_products(mine, theirs)
+    return tf.stack([tf.add_n([found[k] for k in group]) for group in groups], axis=2)
 
 
 def sums(block: Block, weights: tf.Tensor | None = None) -> list[tf.Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import tensorflow as tf
@@ -127,15 +128,21 @@ class SampleGradients:
         Raises:
             PerGradError: an unknown `by`.
         """
+        if by == "model":
+            return self._against_all(_answers.inner)
+        groups = self._groups(by)
+        inner = functools.partial(_answers.inner_by_group, groups=list(groups.values()))
+        return dict(zip(groups, tf.unstack(self._against_all(inner), axis=2), strict=True))
+
+    def _against_all(self, inner: Callable[[Block, Block], tf.Tensor]) -> tf.Tensor:
+        """Of each block with each, `[B, B, …]`."""
         blocks = self.blocks.for_writing_out()
-        inner = _answers.inner if by == "model" else _answers.inner_by_variable
 
         def against_all(block: Block) -> tf.Tensor:
             others = blocks.each(lambda other: inner(other, block))
             return tf.transpose(others, [1, 0, *range(2, others.shape.rank)])
 
-        found = blocks.each(against_all)
-        return found if by == "model" else self._grouped(found, by)
+        return blocks.each(against_all)
 
     def second_moment(self) -> list[tf.Tensor]:
         """`(1/B) Σ_i g_i∘g_i`, elementwise, one tensor a variable."""
@@ -172,11 +179,11 @@ class SampleGradients:
         return total.means()
 
     def _grouped(self, columns: tf.Tensor, by: By) -> tf.Tensor | dict[str, tf.Tensor]:
-        """Numbers `[…, V]` added up over all variables, or over those of each group."""
+        """Numbers `[B, V]` added up over all variables, or over those of each group."""
         if by == "model":
-            return tf.reduce_sum(columns, axis=-1)
+            return tf.reduce_sum(columns, axis=1)
         return {
-            name: tf.reduce_sum(tf.gather(columns, places, axis=-1), axis=-1)
+            name: tf.reduce_sum(tf.gather(columns, places, axis=1), axis=1)
             for name, places in self._groups(by).items()
         }
 
