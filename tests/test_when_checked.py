@@ -58,12 +58,20 @@ def test_the_first_check_waits_for_a_batch_with_samples():
     assert model.equivalence_report.step == 1 and model.equivalence_report.equivalent
 
 
-def test_a_failed_check_in_fit_points_on_to_contributions():
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (keras.losses.MeanSquaredError("sum"), "do add up to the batch gradient of 4 samples"),
+        (lambda y, y_pred: keras.ops.sum((y - y_pred) ** 2), "`check_equivalence` on such a batch"),
+    ],
+    ids=["weights are known", "only engines know"],
+)
+def test_a_failed_check_in_fit_tells_of_contributions_or_points_on(loss, told):
     model = dense(pg.PerGradModel, pg.PerGradSequential)
     settings = pg.PerSample(check="first", on_failure="record")
-    model.compile("sgd", keras.losses.MeanSquaredError("sum"), per_sample=settings)
+    model.compile("sgd", loss, per_sample=settings)
     model.train_on_batch(floats(4, 3), floats(4, 2))
-    assert "check_equivalence" in str(model.equivalence_report.contributions)
+    assert told in str(model.equivalence_report.contributions)
 
 
 def test_the_first_check_waits_for_a_gradient():
