@@ -40,11 +40,54 @@ def test_an_epoch_without_a_measured_step_has_no_numbers():
 def test_steps_that_overshoot_are_said_once():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
     model.compile(keras.optimizers.SGD(2.0), "mse")
-    x, y = floats(16, 3, seed=1), floats(16, 1, seed=2)
+    x, y = floats(40, 3, seed=1), floats(40, 1, seed=2)
     options = {"batch_size": 8, "epochs": 2, "verbose": 0}
     with pytest.warns(pg.PerGradWarning, match="raised the loss") as said:
         model.fit(x, y, callbacks=[Monitor("standard", every=1)], **options)
     assert len(said) == 1 and "Received: epoch 0, -" in str(said[0].message)
+    model.fit(x, y, callbacks=[Monitor("standard", every=2)], **options)  # too few to judge by
+
+
+def _several(weights: dict) -> tuple[keras.Model, dict]:
+    start = keras.Input((3,))
+    outputs = {name: layers.Dense(1, name=name)(start) for name in ("a", "b")}
+    model = keras.Model(start, outputs)
+    model.compile("sgd", {"a": "mse", "b": "mse"})
+    return model, {"y": {name: floats(8, 1, seed=2) for name in outputs}} | weights
+
+
+def _one(*inner, **options) -> tuple[keras.Model, dict]:
+    model = keras.Sequential([keras.Input((3,)), *inner, layers.Dense(1)])
+    model.compile("sgd", **{"loss": "mse", **options})
+    return model, {"y": floats(8, 1, seed=2), "sample_weight": WEIGHT}
+
+
+WEIGHT = np.linspace(0.1, 3, 8)
+STAY = {
+    "several outputs": lambda: _several({"sample_weight": {"a": WEIGHT, "b": WEIGHT}}),
+    "samples meet": lambda: _one(layers.BatchNormalization()),
+    "activity regularizer": lambda: _one(layers.Dense(2, activity_regularizer="l2")),
+    "divides by their sum": lambda: _one(
+        loss=keras.losses.MeanSquaredError("mean_with_sample_weight")
+    ),
+    "cannot be asked": lambda: _one(loss=lambda y, y_pred: keras.ops.sum((y - y_pred) ** 2)),
+}
+
+
+@pytest.mark.parametrize("reason", STAY)
+def test_weights_that_cannot_be_taken_out_stay_in_and_it_is_said(reason):
+    records = []
+    for unweighted in (False, True):
+        keras.utils.set_random_seed(0)
+        model, data = STAY[reason]()
+        monitor = Monitor("standard", every=1, unweighted=unweighted)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", pg.PerGradWarning)
+            model.fit(floats(8, 3, seed=1), **data, shuffle=False, verbose=0, callbacks=[monitor])
+        told = [str(each.message) for each in said if "stay in them" in str(each.message)]
+        assert len(told) == unweighted and all(reason in text for text in told)
+        records.append([record.values for record in monitor.records])
+    assert str(records[0]) == str(records[1])
 
 
 def test_a_monitor_that_never_meets_an_update_says_so():

@@ -1,5 +1,6 @@
 """What a monitor keeps of measured steps: few bytes, bounded, and a record's numbers the same."""
 
+import copy
 import tracemalloc
 from dataclasses import replace
 
@@ -41,6 +42,14 @@ def test_many_records_of_one_form_are_made_at_once_and_are_the_same():
     records = list(kept)
     assert [each.epoch for each in records] == list(range(600))
     assert records[599].values == records[0].values and records[599].groups == records[0].groups
+
+
+def test_records_with_a_nan_are_equal_to_themselves():
+    kept, given = Kept(), seen(np.eye(3))  # orthonormal: the noise scale is NaN
+    kept.extend([given.summary.condensed(given.step, 0, OutlierTable(3))])
+    assert np.isnan(kept[0].values["grad_noise_scale"]) and kept[0] == kept[0]
+    assert kept == list(kept) and kept[0] in kept and kept.index(kept[0]) == 0
+    assert kept == copy.deepcopy(kept) and kept[0] != replace(kept[0], step=1)
 
 
 def test_records_of_a_file_and_steps_without_a_finite_sample_are_among_them():

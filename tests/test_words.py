@@ -48,6 +48,52 @@ def test_contributions_are_those_of_the_engine_that_is_judged():
     assert float(told.rstrip(").")) == pytest.approx(5e-5, rel=0.02)
 
 
+def _by_rmse(y, y_pred):
+    square = (y - y_pred) ** 2
+    return 0 * keras.ops.mean(square, -1) + keras.ops.sqrt(keras.ops.mean(square))
+
+
+def _by_targets(y, y_pred):
+    return keras.ops.mean((y - y_pred) ** 2, -1) / keras.ops.mean(keras.ops.abs(y))
+
+
+@pytest.mark.parametrize("loss", [_by_rmse, _by_targets, keras.losses.MeanSquaredError("sum")])
+def test_what_is_said_of_contributions_is_what_an_engine_does(loss):
+    """Also where each derivative of a loss is parallel to that of a sample alone, by accident."""
+    model = compiled(keras.Sequential([keras.Input((3,)), layers.Dense(2)]), loss)
+    batch = floats(8, 3, seed=1), floats(8, 2, seed=2)
+    told = pg.check_equivalence(model, *batch).contributions
+    try:
+        pg.per_sample_gradients(model, *batch, engine="vectorized")
+    except pg.SeparationError:
+        assert "There are no contributions either" in told
+    else:
+        assert "do add up" in told
+
+
+class _Rows(layers.Layer):
+    """Two rows of predictions a sample."""
+
+    def call(self, inputs):
+        return keras.ops.reshape(inputs, (-1, 2))
+
+    def compute_output_shape(self, shape):
+        return None, 2
+
+
+class _OfRows(keras.losses.Loss):
+    def call(self, y, y_pred):
+        return keras.ops.mean((keras.ops.reshape(y, (-1, 2)) - y_pred) ** 2, -1)
+
+
+def test_a_loss_that_no_instrument_understands_has_a_report():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4), _Rows()])
+    report = pg.check_equivalence(
+        compiled(model, _OfRows(reduction="sum")), floats(8, 3, seed=1), floats(8, 4, seed=2)
+    )
+    assert not report.equivalent and report.causes and report.contributions
+
+
 def test_an_equivalent_report_says_nothing_of_contributions():
     assert _report("mse").contributions is None
 

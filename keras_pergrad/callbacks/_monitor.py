@@ -55,7 +55,8 @@ class GradientMonitor(keras.callbacks.Callback, Measured):
             rows of `samples()` are aligned with.
         max_ids: how many rows `samples()` has at most, of up to 170 bytes each.
         unweighted: whether a sample's weight is taken out of its gradient and its loss again, which
-            otherwise are what the optimizer sees. One of weight 0 has none. Without `grad_gsnr`.
+            otherwise are what the optimizer sees; where that can be done, and else a warning says
+            why not. One of weight 0 has no gradient. Without `grad_gsnr`.
         engine: whose sample gradients, as in `per_sample_gradients`.
         memory_budget: bytes that one chunk of samples may need.
 
@@ -135,7 +136,8 @@ class GradientMonitor(keras.callbacks.Callback, Measured):
         if not self._measured:
             self._remarks.on_nothing(epoch, self.every)
         if self.level != "norms":
-            self._remarks.on_epoch(epoch, self._journal.of_epoch(CHANGES))
+            change = self._journal.of_epoch(CHANGES)
+            self._remarks.on_epoch(epoch, change, self._journal.steps_of_epoch)
         if self.records:
             self._board.epoch(self.records[-1].step, self.outliers(), self.dashboard)
 
@@ -173,6 +175,7 @@ class GradientMonitor(keras.callbacks.Callback, Measured):
             self._remarks.on_no_room(self.probe.lost_beyond)
         steps = self._remarks.without_skipped(steps, model.optimizer)
         if steps:
+            self._remarks.on_weights(self.probe.weights_stay)
             made = self._journal.take_in(steps, self.probe)
             for step, condensed in zip(steps, made, strict=True):
                 self._board.step(step, condensed, self.scalars)

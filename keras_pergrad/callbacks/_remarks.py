@@ -12,6 +12,7 @@ from keras_pergrad.diagnostics import Condensed, MeasuredStep, SampleSums
 from keras_pergrad.errors import PerGradWarning
 
 CHANGES = ("loss_change_predicted", "loss_change")
+_SEVERAL = 5  # measured steps, at least, that an epoch is judged by
 _ALONE = "A batch of one tells nothing of noise: its noise scale is NaN."
 _NON_FINITE = (
     "Some samples have NaN or Inf in their gradients. Norms are of the others; what takes the mean "
@@ -41,6 +42,7 @@ _NO_UPDATE = (
     "Gradients are accumulated, and the measured steps are never those that update: "
     "`loss_change` and what comes of it are of no step. Give an `every` without a factor in common."
 )
+_WEIGHTS = "Sample weights cannot be taken out of these gradients, and stay in them."
 _NO_ROOM = (
     "There are more rows than `samples()` has room for; those that come now are left out. Give a "
     "larger `max_ids`, or rows ids."
@@ -66,6 +68,11 @@ class Remarks:
         if samples.left_out:
             self._once(_NO_ROOM, record, f" It is {samples.max_ids}.")
 
+    def on_weights(self, reason: str) -> None:
+        """Says that sample weights could not be taken out."""
+        if reason:
+            self._tell(_WEIGHTS, f"Received: unweighted=True, and {reason}.")
+
     def on_nothing(self, epoch: int, every: int) -> None:
         """Says that no step of an epoch was measured."""
         self._tell(_NOT_MEASURED, f"Received: epoch {epoch}, every={every}.")
@@ -77,11 +84,12 @@ class Remarks:
             received = f"Received: every={every}, gradient_accumulation_steps={steps}."
             self._tell(_NO_UPDATE, received)
 
-    def on_epoch(self, epoch: int, change: dict[str, float]) -> None:
-        """Says that the steps of an epoch were too long, given its `CHANGES`."""
+    def on_epoch(self, epoch: int, change: dict[str, float], steps: int) -> None:
+        """Says that the steps of an epoch were too long, given `CHANGES` of some of them."""
         predicted, found = (change.get(name, math.nan) for name in CHANGES)
-        if predicted < 0 < found:
-            received = f"Received: epoch {epoch}, {predicted:.3g} foretold and {found:.3g} found."
+        if predicted < 0 < found and steps >= _SEVERAL:
+            numbers = f"{predicted:.3g} foretold and {found:.3g} found in {steps} measured steps"
+            received = f"Received: epoch {epoch}, {numbers}."
             self._tell(_OVERSHOT, received)
 
     def on_no_room(self, samples: int) -> None:

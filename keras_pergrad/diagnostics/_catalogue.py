@@ -6,7 +6,12 @@ import difflib
 from collections.abc import Sequence
 
 from keras_pergrad.diagnostics._diagnostic import LEVELS, Diagnostic
-from keras_pergrad.diagnostics._directions import Contributions, Cosine, InnerAndOrthogonalTest
+from keras_pergrad.diagnostics._directions import (
+    Contributions,
+    Cosine,
+    CosineWithOthers,
+    InnerAndOrthogonalTest,
+)
 from keras_pergrad.diagnostics._groups import MODEL
 from keras_pergrad.diagnostics._noise import Coherence, NoiseScale, NormTest
 from keras_pergrad.diagnostics._norms import ClipFraction, Concentration, LargestNorm, NormQuantiles
@@ -23,6 +28,7 @@ DIAGNOSTICS: tuple[type[Diagnostic], ...] = (
     Coherence,
     NormTest,
     Cosine,
+    CosineWithOthers,
     Contributions,
     InnerAndOrthogonalTest,
     PredictedChange,

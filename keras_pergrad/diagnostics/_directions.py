@@ -11,24 +11,37 @@ _PROJECTED = frozenset({"squared_norms", "projections", "mean_squares"})
 
 
 class Cosine(Diagnostic):
-    """The cosine of `g_i` and `ḡ`, on average; the share below 0; and with the mean of the others.
+    """The cosine of `g_i` and `ḡ`, on average, and the share below 0."""
 
-    `ḡ` has `g_i` in it, which pulls the first up by about `1/√B`. Without it the mean of the others
-    is `(Bḡ - g_i)/(B-1)`, whose inner product with `g_i` is `(B p_i - N_i)/(B-1)`.
+    names = ("grad_cosine", "grad_cosine_negative")
+    needs = _PROJECTED
+    num_terms = 2
+    level = "standard"
+
+    def terms(self, seen: Seen) -> np.ndarray:
+        squares, along = seen.samples["squared_norms"], seen.samples["projections"]
+        cosine = _cosine(along, squares, seen.of_step["mean_squares"])
+        negative = np.where(np.isnan(cosine), np.nan, cosine < 0)
+        return np.stack([_mean(cosine), _mean(negative)])
+
+
+class CosineWithOthers(Diagnostic):
+    """The cosine of `g_i` and the mean of the others, on average.
+
+    `ḡ` has `g_i` in it, which pulls their cosine up by about `1/√B`. Without it the mean of the
+    others is `(Bḡ - g_i)/(B-1)`, whose inner product with `g_i` is `(B p_i - N_i)/(B-1)`.
     """
 
-    names = ("grad_cosine", "grad_cosine_negative", "grad_cosine_others")
+    names = ("grad_cosine_others",)
     needs = _PROJECTED
-    num_terms = 3
+    num_terms = 1
     level = "standard"
 
     def terms(self, seen: Seen) -> np.ndarray:
         squares, along = seen.samples["squared_norms"], seen.samples["projections"]
         n2, size = seen.of_step["mean_squares"], seen.size
-        cosine = _cosine(along, squares, n2)
-        negative = np.where(np.isnan(cosine), np.nan, cosine < 0)
-        others = _cosine(size * along - squares, squares, size**2 * n2 - 2 * size * along + squares)
-        return np.stack([_mean(each) for each in (cosine, negative, others)])
+        others = size**2 * n2 - 2 * size * along + squares
+        return _mean(_cosine(size * along - squares, squares, others))[None]
 
 
 class Contributions(Diagnostic):

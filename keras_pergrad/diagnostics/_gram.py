@@ -29,12 +29,13 @@ def gram_numbers(g: SampleGradients | Unweighted, groups: Groups, budget: int) -
 
     def of_all() -> tf.Tensor:
         matrices = tf.stack(list(g.gram(by).values()))
-        members = tf.constant(_members(groups, parts), matrices.dtype)
-        return tf.map_fn(
-            lambda member: _of_pairs(tf.tensordot(member, matrices, 1)),
-            members,
-            fn_output_signature=tf.float64,
-        )
+
+        def of(member: tf.Tensor) -> tf.Tensor:  # not a product: a NaN stays in its own group
+            inside = tf.where(member[:, None, None], matrices, tf.zeros_like(matrices))
+            return _of_pairs(tf.reduce_sum(inside, axis=0))
+
+        members = tf.constant(_members(groups, parts))
+        return tf.map_fn(of, members, fn_output_signature=tf.float64)
 
     def of_model() -> tf.Tensor:
         unknown = tf.fill([len(groups.names) - 1, OF_GRAM + 2], tf.constant(_NAN, tf.float64))

@@ -30,6 +30,7 @@ class Journal:
         records: the last 10,000, or about 64 MiB of them.
         table: the rows that stood out.
         samples: the sums by row.
+        steps_of_epoch: how many were measured in it so far.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Journal:
         self._terms, self._top_k = Terms(diagnostics), top_k
         self._file, self._window = RecordFile(path), Window(self._terms)
         self._summary: Summary | None = None
-        self._epoch = 0
+        self._epoch = self.steps_of_epoch = 0
 
     def begin(self) -> None:
         """A training begins, perhaps of another model."""
@@ -52,7 +53,7 @@ class Journal:
 
     def begin_epoch(self, epoch: int) -> None:
         """An epoch begins, whose numbers are of its own steps."""
-        self._epoch, self._window = epoch, Window(self._terms)
+        self._epoch, self._window, self.steps_of_epoch = epoch, Window(self._terms), 0
 
     def go_on_from(self, step: int) -> None:
         """Takes what the file has of the steps before `step`, in the place of what is here."""
@@ -77,6 +78,7 @@ class Journal:
             if condensed.terms is not None:
                 self._window.add(condensed.terms[:, 0])
         self.records.extend(made)
+        self.steps_of_epoch += len(made)
         if self._file.path is not None:
             self._file.append(records(made))
         return made

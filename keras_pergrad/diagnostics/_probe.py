@@ -19,7 +19,7 @@ from keras_pergrad.diagnostics._primitives import (
 )
 from keras_pergrad.diagnostics._replicas import joined_parts, mean_of_replicas
 from keras_pergrad.diagnostics._step import MeasuredStep
-from keras_pergrad.diagnostics._unweighted import Unweighted
+from keras_pergrad.diagnostics._unweighted import Unweighted, why_weights_stay
 from keras_pergrad.engines import (
     DEFAULT_MEMORY_BUDGET,
     Engine,
@@ -50,6 +50,7 @@ class Probe:
         groups: of the weights, once `prepare` knows them.
         paths: of the weights that are measured, once `prepare` knows them.
         parameters: how many numbers each has.
+        weights_stay: why sample weights could not be undone, or empty.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Probe:
         self.parameters = np.zeros(0)
         self._carriers: list[Carrier] = []
         self._reference: list[tf.Variable] = []
+        self.weights_stay = ""
         self._start, self._divided_by = 0, 1
 
     # --- where the model runs ---
@@ -87,21 +89,21 @@ class Probe:
         # Keras divides what it reduces by the number of replicas, and what the user reduces not.
         self._divided_by = len(self._carriers) if run.recording.reduced else 1
         found = self._gradients(run) if several else None
-        mean = None if found is None else mean_of_replicas(self._seen(found[0], run))
-        applied = mean_of_replicas(found[0]) if found and self.unweighted else None
+        whole = None if found is None else self._seen(found[0], run)
+        mean = None if whole is None else mean_of_replicas(whole)
+        applied = mean_of_replicas(found[0]) if found and isinstance(whole, Unweighted) else None
 
         def keep() -> None:
             g, known = self._gradients(run) if found is None else found
             seen, weights = self._seen(g, run), _weights(run)
             samples = of_samples(seen, mean, self.wanted, reference=self._reference)
-            losses = _losses(run, samples)
-            if self.unweighted:
-                losses = tf.math.multiply_no_nan(losses, tf.math.reciprocal_no_nan(weights))
+            losses, real = _losses(run, samples), None
+            if isinstance(seen, Unweighted):
+                losses, real = losses / weights, applied or g.means()  # of weight 0, NaN
             columns = [losses, weights, *samples.values()]
             rows = fingerprints(run.batch.x) if ids is None else ids
             head = rate, tf.convert_to_tensor(run.size), known
-            real = (applied or g.means()) if self.unweighted else None
-            whole = of_step(
+            of_all = of_step(
                 seen,
                 mean,
                 self.wanted,
@@ -111,7 +113,7 @@ class Probe:
                 groups=self.groups,
                 budget=self.memory_budget,
             )
-            carrier.add(head, rows, columns, whole)
+            carrier.add(head, rows, columns, of_all)
 
         due = tf.equal(carrier.turn % self.every, 0) & tf.greater(run.size, 0)
         _keras.apart_if(due, keep, optimized=True)
@@ -130,7 +132,11 @@ class Probe:
         return g, known
 
     def _seen(self, g: SampleGradients, run: Run) -> SampleGradients | Unweighted:
-        return Unweighted(g, _weights(run)[:, 0]) if self.unweighted else g
+        """The gradients that numbers are made of."""
+        if not self.unweighted or run.batch.sample_weight is None:
+            return g
+        self.weights_stay = why_weights_stay(run, interacts=g.blocks.interacts)
+        return g if self.weights_stay else Unweighted(g, _weights(run)[:, 0])
 
     # --- on the host ---
 

@@ -36,9 +36,9 @@ class OutlierRow:
     seen: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Record:
-    """One measured step.
+    """One measured step. Two are equal if all their numbers are, a NaN like another.
 
     Attributes:
         step: the number of training steps before it, since the optimizer was made.
@@ -77,6 +77,11 @@ class Record:
     spread: list[float] = field(default_factory=list)
     alike: list[int] = field(default_factory=list)
     non_finite_in: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        return self.to_json() == other.to_json() if isinstance(other, Record) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
 
     def to_json(self) -> str:
         """One line; NaN is null and infinity a string, as JSON has neither."""

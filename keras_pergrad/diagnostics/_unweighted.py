@@ -7,9 +7,33 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_pergrad import _keras
 from keras_pergrad.gradients import By, SampleGradients
+from keras_pergrad.runs import Run
 
 Numbers = Any  # `[B]`, or a dict of those
+
+
+def why_weights_stay(run: Run, *, interacts: bool) -> str:
+    """Why `g_i/w_i` would not be what a sample has without weights; empty if it is.
+
+    Args:
+        run: the run, of a batch with weights.
+        interacts: whether samples meet in the model.
+    """
+    weight = run.batch.sample_weight
+    if not isinstance(weight, tf.Tensor) or weight.shape[1:].num_elements() != 1:
+        return "they are not one number a sample, or come for several outputs"
+    if not all(run.free_terms):
+        return "a term of `add_loss`, or an activity regularizer, has none"
+    if run.is_opaque:
+        return "the loss is reduced where Keras cannot be asked what weights do"
+    losses = _keras.loss_objects(run.model)
+    if any(getattr(each, "reduction", None) == "mean_with_sample_weight" for each in losses):
+        return "the loss divides by their sum"
+    if interacts:
+        return "samples meet in the model, so that each gradient has the weights of others in it"
+    return ""
 
 
 class Unweighted:

@@ -8,7 +8,7 @@ from keras_pergrad.engines import sample_gradients
 from keras_pergrad.equivalence._once import Request
 from keras_pergrad.equivalence._report import EquivalenceReport
 from keras_pergrad.equivalence._tolerance import Tolerance
-from keras_pergrad.equivalence.causes import Case
+from keras_pergrad.equivalence.causes import Case, seen_to_meet
 from keras_pergrad.errors import SeparationError
 from keras_pergrad.runs import Run
 
@@ -16,14 +16,19 @@ _WITHIN = 10  # times the tolerance
 
 
 def of_samples(report: EquivalenceReport, case: Case) -> str | None:
-    """That they do, where the loss is found to weigh the samples; else what the report says.
+    """That they do, where Keras' reduction is all that weighs the samples; else what was said.
 
     With its weight in the batch's loss, a sample's own gradient is its contribution, if no other
     sample has a part in it: then those add up, and nothing more has to be run. An engine is asked
-    itself if its own gradients are wrong, or the loss is reduced where Keras cannot be asked how.
+    itself if its own gradients are wrong, if samples meet anywhere, or if the loss is reduced where
+    Keras cannot be asked how.
     """
-    judged = report.remainder is not None and report.oracle.passed and not case.run.is_opaque
-    error = case.error_of_contributions if judged else None
+    if report.remainder is None or not (report.oracle.passed and report.coupling.passed):
+        return report.contributions
+    try:
+        error = None if seen_to_meet(case) else case.error_of_contributions
+    except Exception:  # any model, loss or layer may be behind it
+        return report.contributions
     if error is None or error > _WITHIN * case.rtol:
         return report.contributions
     return _told(error, here=f" of {case.size} samples")

@@ -88,6 +88,7 @@ def _layer(seen: Measured) -> np.ndarray:
     return seen.by_layer.argmax(axis=1)
 
 
+LAYER_NORMS = "layer_norms"  # one score, of a column for each layer
 _NORMS = frozenset({SQUARED_NORMS})
 _PROJECTED = frozenset({SQUARED_NORMS, PROJECTIONS, MEAN_SQUARES})
 
@@ -101,7 +102,7 @@ COLUMNS: dict[str, Column] = {
     "alignment": Column(lambda seen: seen.whole(ALIGNMENTS), frozenset({ALIGNMENTS})),
     "alignment_cosine": Column(_alignment_cosine, frozenset({SQUARED_NORMS, ALIGNMENTS})),
     "layer": Column(_layer, _NORMS),
-    "layer_norms": Column(lambda seen: np.sqrt(seen.by_layer), _NORMS),
+    LAYER_NORMS: Column(lambda seen: np.sqrt(seen.by_layer), _NORMS),
 }
 
 

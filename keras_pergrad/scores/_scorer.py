@@ -19,7 +19,7 @@ from keras_pergrad.diagnostics import (
 from keras_pergrad.engines import unique_paths
 from keras_pergrad.gradients import SampleGradients
 from keras_pergrad.runs import Batch, prepare, trained_variables
-from keras_pergrad.scores._columns import Measured, columns_of, layer_names, needs_of
+from keras_pergrad.scores._columns import LAYER_NORMS, Measured, columns_of, layer_names, needs_of
 from keras_pergrad.scores._traced import How, Traced
 
 _LOSSES = "losses"
@@ -59,7 +59,8 @@ class Scorer:
 
     def table(self, ids: np.ndarray, arrays: dict[str, np.ndarray]) -> Scores:
         """All rows, with the layers' names."""
-        arrays = arrays or {name: np.zeros(0) for name in self.names}
+        if not arrays:  # no rows, and no model that was asked for its layers
+            arrays = {name: np.zeros(0) for name in self.names if name != LAYER_NORMS}
         if "layer" in arrays and self._groups is not None:
             arrays["layer"] = np.array(layer_names(self._groups))[arrays["layer"].astype(int)]
         return Scores(ids, arrays)

@@ -3,6 +3,7 @@
 `_search.py` has them in order; `instruments/` is what they look with.
 """
 
+from keras_pergrad.equivalence.causes._only_traced import seen_to_meet
 from keras_pergrad.equivalence.causes._own_train_step import trains_by_itself
 from keras_pergrad.equivalence.causes._precision import rounded
 from keras_pergrad.equivalence.causes._search import notes_of, with_causes
@@ -18,6 +19,7 @@ __all__ = [
     "norm",
     "notes_of",
     "rounded",
+    "seen_to_meet",
     "told_apart",
     "trains_by_itself",
     "with_causes",

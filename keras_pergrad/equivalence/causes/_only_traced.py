@@ -18,6 +18,11 @@ def meetings_of(case: Case) -> list[Meeting] | None:
         return None
 
 
+def seen_to_meet(case: Case) -> bool:
+    """Whether samples meet in the model or the loss, or nobody can tell."""
+    return meetings_of(case) is None or bool(case.mixing or only_traced(case))
+
+
 def only_traced(case: Case) -> list[str]:
     """Remarks on what the trace sees and no change of other samples showed, one a place.
 

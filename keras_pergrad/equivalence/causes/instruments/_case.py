@@ -191,8 +191,10 @@ class Case:
     @property
     def error_of_contributions(self) -> float | None:
         """Of the mean of the samples' own gradients with their weights in the loss, beside the
-        batch gradient; None where a loss is not known to weigh them, or there are several."""
-        if not self.alone or len(self.outputs) != 1 or self.outputs[0].kind == "tied":
+        batch gradient; None unless those are the weights of one loss that Keras reduces."""
+        if not self.alone or len(self.outputs) != 1 or self.run.is_opaque or any(self.tied):
+            return None
+        if not self.outputs[0].is_weighed_by_keras(self.size, 100 * self.rtol):
             return None
         weights = np.nan_to_num(self.outputs[0].weights)  # NaN where nothing comes of a sample
         found = weighted_mean_of(self.own, weights.tolist())

@@ -54,6 +54,16 @@ class Output:
         """Whether Keras reduces it: no `compute_loss` does, nor a function of one number."""
         return self.reduced is not None and self.reduced.divisor is not None
 
+    def is_weighed_by_keras(self, size: int, limit: float) -> bool:
+        """Whether its weights in a batch of `size` are what Keras divides by, and nothing else."""
+        reduced = self.reduced
+        if reduced is None or not reduced.divisor or reduced.own is None:
+            return False
+        known = np.isfinite(self.weights)
+        expected = size * np.asarray(reduced.own) / reduced.divisor
+        apart = np.abs(self.weights - expected)[known]
+        return bool((apart <= limit * np.abs(expected[known])).all())
+
 
 def find_outputs(run: Run, limit: float, samples: Sequence[int] | None = None) -> list[Output]:
     """The outputs of a run.
