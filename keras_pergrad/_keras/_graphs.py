@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.core.framework import attr_value_pb2
 from tensorflow.python.eager.context import anonymous_name as anonymous_name
 from tensorflow.python.framework.tensor_util import constant_value_as_shape
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
@@ -59,7 +58,7 @@ def apart_if(due: tf.Tensor, action: Callable[[], Any], *, optimized: bool = Fal
 
     def branch() -> Any:
         done = tf.constant(True)
-        return _skipped_whole(tf.cond(due, lambda: _and_true(action), lambda: done))
+        return tf.cond(due, lambda: _and_true(action), lambda: done)
 
     function = tf.function(branch, autograph=False, experimental_attributes={"_noinline": True})
     function._omit_frequent_tracing_warning = True
@@ -70,18 +69,6 @@ def apart_if(due: tf.Tensor, action: Callable[[], Any], *, optimized: bool = Fal
 def _and_true(action: Callable[[], Any]) -> tf.Tensor:
     action()
     return tf.constant(True)
-
-
-def _skipped_whole(result: tf.Tensor) -> tf.Tensor:
-    """The result of a branch whose operations are not looked at one by one when it is not taken.
-
-    Where there is one device alone: such a branch, as one operation, has its variables on one.
-    """
-    for operation in result.graph.get_operations():
-        if operation.type in ("If", "StatelessIf") and len(tf.config.list_logical_devices()) == 1:
-            lowered = attr_value_pb2.AttrValue(b=False)
-            operation._set_attr("_lower_using_switch_merge", lowered)
-    return result
 
 
 @contextmanager
