@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from keras_pergrad.diagnostics import Terms, Window, diagnostics_of
+from keras_pergrad.diagnostics import Terms, Window, by_epoch, diagnostics_of
 from keras_pergrad.diagnostics._kept import Kept
 from keras_pergrad.diagnostics._outliers import OutlierTable
 from tests.measured import seen
@@ -110,3 +110,11 @@ def test_terms_that_are_told_apart_are_joined_again():
     window = Window(terms)
     window.add(joined)
     np.testing.assert_array_equal(window.terms, np.where(terms.known(joined), joined, np.nan))
+
+
+def test_terms_of_another_version_are_left_out():
+    """A record file outlives a diagnostic's terms: an epoch then has what both know."""
+    record = seen(np.random.default_rng(0).normal(2, size=(6, 3))).record()
+    other = replace(record, terms={**record.terms, "Cosine": [0.5, 0.0, 0.25], "Gone": [1.0]})
+    [numbers] = by_epoch([other]).values()
+    assert np.isnan(numbers["grad_cosine"]) and numbers["grad_norm_max"] > 0

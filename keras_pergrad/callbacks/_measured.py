@@ -81,9 +81,10 @@ class Measured(Monitor):
         return norm_quantiles(self._last(last), shares)
 
     def _last(self, last: int | None) -> list[Record]:
-        if last is not None:
-            expect_whole(last=last)
-        return list(self.records)[-(last or 0) :]
+        if last is None:
+            return list(self.records)
+        expect_whole(last=last)
+        return list(self.records[-last:])
 
     def dashboard(self, x: Any = None) -> Figure:
         """All pictures of `pg.plots` in one matplotlib figure, not shown.

@@ -59,11 +59,13 @@ class Terms:
         return {key: terms[place].tolist() for key, place in self._places.items()}
 
     def joined(self, by_diagnostic: dict[str, list[float]]) -> np.ndarray:
-        """The terms `[K]` that were told apart by diagnostic; NaN for what is not there."""
+        """The terms `[K]` that were told apart by diagnostic; NaN for what is not there, or is of
+        another number, as in a file that another version wrote."""
         found = np.full(self.count, np.nan)
         for key, place in self._places.items():
-            if key in by_diagnostic:
-                found[place] = by_diagnostic[key]
+            terms = by_diagnostic.get(key, [])
+            if len(terms) == place.stop - place.start:
+                found[place] = terms
         return found
 
     def known(self, terms: np.ndarray) -> np.ndarray:

@@ -85,8 +85,8 @@ class Unweighted:
 
     def second_moment(self) -> list[tf.Tensor]:
         """NaN: sums of squares are kept of all samples alike."""
-        nan = float("nan")
-        return [tf.fill(tf.shape(mean), tf.cast(nan, mean.dtype)) for mean in self.means()]
+        like = self._seen.batch_term
+        return [tf.fill(each.shape, tf.cast(float("nan"), each.dtype)) for each in like]
 
     def _times(self, numbers: Numbers, power: int = 1) -> Numbers:
         """Numbers of each sample, on their last axis, times its `1/w_i` to some power."""
